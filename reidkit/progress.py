@@ -1,0 +1,47 @@
+"""Progress bars that leave nothing behind, in a terminal and in a notebook.
+
+A notebook's widget bar stays in the saved file as a dead view at 0 %; a text bar on stderr as all that it ever wrote.
+Here a notebook's bar is one output, rewritten in place and empty at the end, so that a stored notebook is the same
+after every run. Nothing is shown where stderr is not a terminal, or where TQDM_DISABLE is set (worker processes).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tqdm import std, tqdm
+
+
+def bar(total: int, desc: str, unit: str, *, show: bool = True, initial: int = 0) -> tqdm:
+    """A tqdm bar (`update`, `set_postfix`, a context manager) that vanishes when closed."""
+    where = {"total": total, "desc": desc, "unit": unit, "initial": initial, "leave": False}
+    if not show or os.environ.get("TQDM_DISABLE"):
+        return tqdm(**where, disable=True)
+    if not _in_kernel():
+        return tqdm(**where, disable=None)  # None: only where stderr is a terminal
+    as_text = sys.modules.get("tqdm.autonotebook") is std  # so `reidkit run` asks for it: nobody looks at the notebook
+    return tqdm(**where, file=None if as_text else _Line(), mininterval=0.5, ncols=100, disable=False)
+
+
+def _in_kernel() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+class _Line:
+    """A file of one line: what is written to it replaces what stood there."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self.handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def write(self, text: str) -> None:
+        self.handle.update({"text/plain": text.strip("\r\n ")}, raw=True)
+
+    def flush(self) -> None:
+        pass

@@ -1,0 +1,42 @@
+"""Bars that leave nothing behind: in a stored notebook, in a log, in a worker."""
+
+import nbclient
+import nbformat
+import pytest
+
+from reidkit.progress import bar
+
+
+@pytest.mark.parametrize("show", [True, False])
+def test_a_log_stays_clean(capfd, show):
+    with bar(2, "fit", "step", show=show) as shown:
+        shown.update()
+        shown.set_postfix(loss=1)
+    assert capfd.readouterr() == ("", "")
+
+
+CELL = """
+import sys
+from reidkit.progress import bar
+with bar(2, "fit", "step") as shown:
+    shown.update(2)
+    shown.set_postfix(loss=1)
+"""
+
+
+def test_a_stored_notebook_keeps_an_empty_line_only():
+    seen = []
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+
+    class Client(nbclient.NotebookClient):
+        def process_message(self, message, cell, index):
+            if message["msg_type"] == "update_display_data":
+                seen.append(message["content"]["data"]["text/plain"])
+            return super().process_message(message, cell, index)
+
+    Client(notebook, kernel_name="python3").execute()
+    assert [dict(output) for output in notebook.cells[0].outputs] == [
+        {"output_type": "display_data", "metadata": {}, "data": {"text/plain": ""}}
+    ]
+    assert any(text.startswith("fit: 100%") for text in seen)
+    assert "widgets" not in notebook.metadata
