@@ -1,0 +1,169 @@
+"""Decode once: the images of a split as one uint8 array, memory-mapped from a cache that is keyed by content.
+
+Apart from loading.py so that a worker process that decodes need not import torch.
+"""
+
+import hashlib
+import math
+import os
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, cpu_count, delayed
+from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm.auto import tqdm
+
+from .datasets import cache_dir
+
+__all__ = ["BadImages", "pixels"]
+
+CHUNK = 64  # images decoded between two writes: bounds the memory
+WORTH_A_PROCESS = 10_000  # images; fewer are decoded before another worker process has started
+
+
+class BadImages(ValueError):
+    """Some files cannot be read as images. `paths`: these files; `reasons`: path -> what is wrong with it.
+
+    The other images are in the cache already: the same call without the bad rows decodes nothing again.
+    """
+
+    def __init__(self, reasons: dict[str, str], total: int):
+        super().__init__(reasons, total)  # as they came, so that the error survives the way back from a worker process
+        self.reasons, self.total = reasons, total
+
+    @property
+    def paths(self) -> list[str]:
+        return list(self.reasons)
+
+    def __str__(self) -> str:
+        named = "".join(f"\n  {path}: {reason}" for path, reason in list(self.reasons.items())[:5])
+        more = f"\n  … and {len(self.reasons) - 5} more (error.paths)" if len(self.reasons) > 5 else ""
+        return (
+            f"{len(self.reasons)} of {self.total} images cannot be read:{named}{more}\n"
+            "The others are decoded and kept. Replace these files, or go on without them: "
+            "frame[~frame.path.isin(error.paths)]"
+        )
+
+
+def pixels(frame, size=(256, 128), *, cache=None, workers=None, progress=True) -> np.memmap:
+    """The images of a split as one array: decoded once, then memory-mapped from a cache.
+
+    Each file is decoded to RGB, turned upright as its EXIF orientation says, and resized to `size`: by the mean of
+    the covered area (PIL's BOX) where both sides shrink to half or less, bilinearly otherwise. The cache file is
+    named by the content of the image files, in the order of the rows, and the size: a folder that moved is found
+    again, a changed image is not mistaken for the old one. It appears whole or not at all, and several processes may
+    write it at once.
+
+    Parameters
+    ----------
+    frame : DataFrame with a column `path`; row i of the result is row i of the frame.
+    size : (height, width) in pixels.
+    cache : folder of the cache; default `pixels` in the kit's cache (environment variable REIDKIT_CACHE).
+    workers : processes that decode; by default one for every 10,000 images, up to all cores.
+    progress : show a bar when it takes long.
+
+    Returns
+    -------
+    (N, H, W, 3) uint8, read-only.
+
+    Raises
+    ------
+    BadImages
+        Files that are missing, empty, truncated or not images, each named with its reason.
+    OSError
+        The cache cannot be written (a full disk, say); nothing half-written stays.
+    """
+    paths = [str(path) for path in frame["path"]]
+    if not paths:
+        raise ValueError("the frame has no rows: no images to load")
+    folder = Path(cache) if cache is not None else cache_dir() / "pixels"
+    height, width = size
+
+    contents, reasons = {}, {}  # path -> hash of the file's bytes; path -> what is wrong with it
+    for path in tqdm(paths, "reading", delay=2, disable=not progress, unit="img"):
+        try:
+            contents[path] = hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
+        except OSError as error:
+            reasons[path] = error.strerror or str(error)
+
+    def place() -> tuple[Path, tuple]:
+        """Where the images that are not known to be bad belong, and their shape."""
+        good = [contents[path] for path in paths if path not in reasons]
+        key = hashlib.blake2b(b"".join(good), digest_size=16).hexdigest()
+        return folder / f"{key}-{height}x{width}.u8", (len(good), height, width, 3)
+
+    file, shape = place()
+    if not (file.exists() and file.stat().st_size == math.prod(shape)):
+        temporary = folder / f"{uuid.uuid4().hex}.tmp"
+        readable = [path for path in paths if path not in reasons]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _sweep(folder)
+            workers = workers or min(cpu_count(), 1 + len(readable) // WORTH_A_PROCESS)
+            with open(temporary, "xb") as out:
+                reasons |= _decode_into(out, readable, (height, width), workers, progress)
+            file, shape = place()
+            if shape[0]:
+                os.replace(temporary, file)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{error.strerror}: cannot write the decoded images ({math.prod(shape) / 2**20:.0f} MiB) to "
+                f"{folder}. Make room there, or name another folder with cache= or the environment variable "
+                "REIDKIT_CACHE",
+            ) from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+    if reasons:
+        raise BadImages(reasons, len(paths))
+    return np.memmap(file, np.uint8, mode="r", shape=shape)
+
+
+def _decode_into(out, paths: list[str], size, workers: int, progress: bool) -> dict[str, str]:
+    """Write the images one after another to the open file; path -> reason for those that cannot be read."""
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    # Processes, not threads: decoding small files holds the interpreter lock most of the time.
+    decoded = Parallel(workers, return_as="generator")(delayed(_decode_all)(chunk, size) for chunk in chunks)
+    bad = {}
+    with tqdm(total=len(paths), desc="decoding", delay=2, disable=not progress, unit="img") as bar:
+        for chunk, images in zip(chunks, decoded, strict=True):
+            for path, image in zip(chunk, images, strict=True):
+                if isinstance(image, str):
+                    bad[path] = image
+                else:
+                    out.write(image)
+            bar.update(len(chunk))
+    return bad
+
+
+def _decode_all(paths: list[str], size) -> list:
+    return [_decode(path, size) for path in paths]
+
+
+def _decode(path: str, size) -> np.ndarray | str:
+    """One image as (H, W, 3) uint8, or the reason why not."""
+    height, width = size
+    try:
+        if os.path.getsize(path) == 0:
+            return "empty file"
+        with Image.open(path) as image:
+            image = ImageOps.exif_transpose(image).convert("RGB")
+        halved = image.height >= 2 * height and image.width >= 2 * width
+        image = image.resize((width, height), Image.Resampling.BOX if halved else Image.Resampling.BILINEAR)
+        return np.asarray(image)
+    except UnidentifiedImageError:
+        return "not an image"
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, … on broken files
+        return str(error) or type(error).__name__
+
+
+def _sweep(folder: Path, age: float = 3600.0) -> None:
+    """Remove what killed runs left behind: a writer that lives touches its file all the time."""
+    for old in folder.glob("*.tmp"):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > age:
+                old.unlink()
