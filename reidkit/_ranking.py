@@ -1,0 +1,279 @@
+"""Ranking a gallery for many queries without sorting it: the NumPy machinery behind :mod:`reidkit.evaluation`.
+
+Every retrieval metric needs, for each true match of a query, only the *number of wrong images ranked before it*. So we
+never sort a whole row, and never hold queries x gallery scores:
+
+1. ``blocks``  a block of queries meets the gallery, tile by tile, in one reused buffer of scores (higher = nearer);
+2. ``ahead``   per query, with the person's own images taken out, drop every score below the worst true match (a good
+   model drops nearly all), sort the few that remain, and look the matches up among them;
+3. ``top``     per query, the k best columns, for pictures of ranked lists.
+
+:mod:`reidkit._ranking_torch` offers ``blocks``, ``ahead`` and ``top`` on an accelerator.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+BLOCK_BYTES = 64 << 20  # scores held at a time: enough rows for a fast matrix product
+TILE_BYTES = 16 << 20  # features read at a time: what a memory-mapped or float16 gallery costs in RAM
+STRIP_BYTES = 2 << 20  # rows of a given distance matrix at a time: they stay in the processor's cache
+
+
+def array(x) -> np.ndarray:
+    """A NumPy view of an array, memory map, Series, list or tensor; a tensor is detached, bfloat16 becomes float32."""
+    if hasattr(x, "detach"):  # a tensor, recognised without importing torch
+        x = x.detach().cpu()
+        return (x.float() if "bfloat16" in str(x.dtype) else x).numpy()
+    return np.asarray(x)
+
+
+# ---- bad input: one clear error that names both sides ------------------------------------------------------------
+
+
+def integers(name: str, labels, length: int, of: str) -> np.ndarray:
+    labels = array(labels)
+    if labels.shape != (length,):
+        raise ValueError(f"{name} has shape {labels.shape}, but {of} has length {length}: expected ({length},)")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be integers, got dtype {labels.dtype}")
+    return labels.astype(np.int64)
+
+
+def matrix_of(name: str, matrix: np.ndarray) -> np.ndarray:
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(f"{name} must be a matrix with at least one row and one column, got shape {matrix.shape}")
+    if matrix.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must hold real numbers, got dtype {matrix.dtype}")
+    return matrix
+
+
+def positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} is {value}; expected a positive integer")
+
+
+def choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, known))}")
+
+
+# ---- who is who --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Who is who, and which gallery images may appear in a ranked list at all.
+
+    Scores have one column per *kept* gallery image (pid -1 is junk and is never scored). ``order`` lists the columns
+    person by person, so all images of the person of query i are one slice of it, ``order[first[i]:last[i]]``.
+    """
+
+    query_pids: np.ndarray  # (Q,)
+    query_camids: np.ndarray  # (Q,)
+    keep: np.ndarray  # (n,) gallery row of each column, ascending
+    pids: np.ndarray  # (n,) person of each column
+    camids: np.ndarray  # (n,) camera of each column
+    order: np.ndarray  # (n,) columns sorted by person
+    first: np.ndarray  # (Q,)
+    last: np.ndarray  # (Q,)
+
+    @classmethod
+    def of(
+        cls, queries: int, images: int, query_pids, gallery_pids, query_camids, gallery_camids, of=("query", "gallery")
+    ) -> Labels:
+        """From labels as a caller passes them; ``of`` names, for an error, what they must be as long as."""
+        query_pids = integers("query_pids", query_pids, queries, of[0])
+        gallery_pids = integers("gallery_pids", gallery_pids, images, of[1])
+        query_camids = integers("query_camids", query_camids, queries, of[0])
+        gallery_camids = integers("gallery_camids", gallery_camids, images, of[1])
+        if (gallery_pids == -1).all():
+            raise ValueError(f"all {images} gallery images are junk (pid -1): there is nothing to rank")
+        keep = np.flatnonzero(gallery_pids != -1)
+        pids = gallery_pids[keep]
+        order = np.argsort(pids, kind="stable")
+        first, last = (np.searchsorted(pids, query_pids, side, sorter=order) for side in ("left", "right"))
+        return cls(query_pids, query_camids, keep, pids, gallery_camids[keep], order, first, last)
+
+    def own(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Every pair (query, gallery image of the same person) of queries start..stop: ``(rows, columns, same)``.
+
+        Rows count from ``start``; ``same`` marks a pair from one camera, which the protocol calls junk.
+        """
+        first, counts = self.first[start:stop], (self.last - self.first)[start:stop]
+        rows = np.repeat(np.arange(stop - start), counts)
+        place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)  # 0, 1, … within a query
+        columns = self.order[first[rows] + place]
+        return rows, columns, self.query_camids[start + rows] == self.camids[columns]
+
+
+# ---- scores ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pass over the features tells before the first product.
+
+    ``q.g * scale - shift`` orders a row as the metric does: ``q.g / |g|`` as the cosine (a zero vector scores 0), and
+    ``q.g - |g|^2 / 2`` as minus the Euclidean distance, since ``|q - g|^2 = |q|^2 - 2 (q.g - |g|^2 / 2)``.
+    ``copies`` are columns whose feature repeats, bit for bit, that of the column in ``originals``.
+    """
+
+    dtype: np.dtype
+    scale: np.ndarray  # (n,)
+    shift: np.ndarray  # (n,)
+    copies: np.ndarray
+    originals: np.ndarray
+
+    @classmethod
+    def of(cls, query: np.ndarray, gallery: np.ndarray, keep: np.ndarray, metric: str) -> Plan:
+        dtype = np.result_type(query.dtype, np.float32)  # float16 and small integers are computed in float32
+        survey(query, "query", dtype)
+        norms2, prints = survey(gallery, "gallery", dtype)
+        norms2 = norms2[keep]
+        ones, zeros = np.ones_like(norms2), np.zeros_like(norms2)
+        if metric == "cosine":
+            scale, shift = np.divide(1, np.sqrt(norms2), out=zeros.copy(), where=norms2 > 0), zeros
+        else:
+            scale, shift = ones, norms2 / 2
+        return cls(dtype, scale, shift, *duplicates(gallery, keep, prints[keep]))
+
+    def step(self, budget: int) -> int:
+        """Queries per block, so that their scores fit in ``budget`` bytes."""
+        return max(1, budget // (self.dtype.itemsize * max(1, len(self.scale))))
+
+
+def blocks(query: np.ndarray, gallery: np.ndarray, keep: np.ndarray, metric: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield ``(first query, scores (b, n))`` for consecutive blocks of queries; the buffer is reused."""
+    plan = Plan.of(query, gallery, keep, metric)
+    step = plan.step(BLOCK_BYTES)
+    buffer = np.empty((min(step, len(query)), len(keep)), plan.dtype)
+    for start in range(0, len(query), step):
+        q = np.asarray(query[start : start + step], plan.dtype)  # (b, d)
+        scores = buffer[: len(q)]  # (b, n)
+        for a, b, tile in tiles(gallery, keep, plan.dtype, TILE_BYTES):
+            part = np.matmul(q, tile.T, out=scores[:, a:b])
+            if (
+                metric == "cosine"
+            ):  # scaling the scores, here while they are in cache, spares a scaled copy of the gallery
+                part *= plan.scale[a:b]
+            else:
+                part -= plan.shift[a:b]
+        for row in scores if len(plan.copies) else ():
+            row[plan.copies] = row[plan.originals]
+        yield start, scores
+
+
+def strips(distances: np.ndarray, keep: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield ``(first query, scores)`` as :func:`blocks` does, from a given distance matrix, which is only read."""
+    dtype = np.result_type(distances.dtype, np.float32)
+    step = max(1, STRIP_BYTES // (dtype.itemsize * distances.shape[1]))
+    for start in range(0, len(distances), step):
+        strip = distances[start : start + step]
+        if not np.isfinite(strip).all():
+            row, column = np.argwhere(~np.isfinite(strip))[0]
+            raise ValueError(
+                f"distances[{start + row}, {column}] is {strip[row, column]}: it has no place in a ranking; "
+                "look for NaN in the features or an overflow before this matrix"
+            )
+        yield start, np.negative(strip[:, run(keep)], dtype=dtype)  # a copy, ours to overwrite
+
+
+def tiles(features: np.ndarray, rows: np.ndarray, dtype, budget: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Read ``features[rows]`` (rows ascending) in pieces of ``budget`` bytes: ``(a, b, features[rows[a:b]])``."""
+    step = max(1, budget // (np.dtype(dtype).itemsize * features.shape[1]))
+    for a in range(0, len(rows), step):
+        part = rows[a : a + step]
+        yield a, a + len(part), np.asarray(features[run(part)], dtype)
+
+
+def run(rows: np.ndarray) -> slice | np.ndarray:
+    """Ascending rows as a slice where each follows the last: a slice is a view of an array, a list of rows a copy."""
+    together = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1
+    return slice(rows[0], rows[-1] + 1) if together else rows
+
+
+def survey(features: np.ndarray, name: str, dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Squared norms and fingerprints of all rows, in one pass that also refuses a row that is not finite.
+
+    A fingerprint is the sum of a row's bit patterns as integers: equal rows have equal fingerprints.
+    """
+    norms2 = np.empty(len(features), dtype)
+    prints = np.empty(len(features), np.int64)
+    bits = np.dtype(f"i{np.dtype(dtype).itemsize}")
+    for a, b, tile in tiles(features, np.arange(len(features)), dtype, TILE_BYTES):
+        tile = np.ascontiguousarray(tile)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.einsum("ij,ij->i", tile, tile, out=norms2[a:b])
+        prints[a:b] = np.add.reduce(tile.view(bits), axis=1, dtype=bits)
+    bad = np.flatnonzero(~np.isfinite(norms2))
+    if bad.size and np.isfinite(features[bad[0]]).all():
+        raise ValueError(f"{name} row {bad[0]} is too large for {np.dtype(dtype)}: its squared norm overflows; rescale")
+    if bad.size:
+        raise ValueError(
+            f"{name} row {bad[0]} holds NaN or infinity (so do {bad.size - 1} others of {len(features)} {name} rows): "
+            "it has no place in a ranking; look for a diverged training or a division by zero"
+        )
+    return norms2, prints
+
+
+def duplicates(features: np.ndarray, keep: np.ndarray, prints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``(copies, originals)``: columns whose gallery feature repeats that of an earlier column.
+
+    Two identical features must tie, but a matrix product does not promise it: columns at the edge of a block are
+    summed in another order and differ in the last bits. Without this, a collapsed model (every feature the same) would
+    be scored by rounding noise instead of by the tie rule.
+    """
+    _, first, group = np.unique(prints, return_index=True, return_inverse=True)
+    original = first[group]
+    copies = np.flatnonzero(original != np.arange(len(prints)))
+    same = np.zeros(len(copies), bool)  # equal fingerprints may be chance: look
+    for a, _, tile in tiles(features, keep[copies], features.dtype, TILE_BYTES):
+        for i, row in enumerate(tile, start=a):
+            same[i] = np.array_equal(row, features[keep[original[copies[i]]]])
+    return copies[same], original[copies[same]]
+
+
+# ---- counting and picking ----------------------------------------------------------------------------------------
+
+
+def take_out(scores, rows, columns):
+    """The scores of these (row, column) pairs; in the block they become -infinity: these images leave the list."""
+    values = scores[rows, columns]
+    scores[rows, columns] = -np.inf
+    return np.asarray(values)
+
+
+def ahead(scores: np.ndarray, rows: np.ndarray, values: np.ndarray, ties: str) -> np.ndarray:
+    """How many scores of row ``rows[j]`` come before ``values[j]``; sorted by row, then from nearest to farthest.
+
+    Ties: "pessimistic", a score equal to the match's comes before it; "optimistic", after it.
+    """
+    side, before = ("left", np.greater_equal) if ties == "pessimistic" else ("right", np.greater)
+    counts = np.empty(len(rows), np.int64)
+    starts = np.flatnonzero(np.diff(rows, prepend=-1, append=-1))  # where a row's pairs begin, and the end
+    for a, b in itertools.pairwise(starts):
+        row, matches = scores[rows[a]], values[a:b]
+        hopeful = row >= matches[-1]  # nothing farther than the farthest match can come before one
+        if b - a > 40 or np.count_nonzero(hopeful) < row.size / 16:
+            near = np.sort(row[hopeful])
+            counts[a:b] = near.size - np.searchsorted(near, matches, side=side)
+        else:  # a poor model and few matches: comparing the whole row with each is cheaper than picking and sorting
+            counts[a:b] = [np.count_nonzero(before(row, match)) for match in matches]
+    return counts
+
+
+def top(scores: np.ndarray, k: int) -> np.ndarray:
+    """The k best columns of each row, best first, equal scores in column order; -1 where a row has fewer. (b, k)"""
+    best = np.full((len(scores), k), -1)
+    size = min(k, scores.shape[1])
+    for row, out in zip(scores, best, strict=True) if size else ():
+        near = np.flatnonzero(row >= np.partition(row, -size)[-size])
+        near = near[np.argsort(-row[near], kind="stable")][:size]
+        near = near[row[near] > -np.inf]
+        out[: near.size] = near
+    return best
