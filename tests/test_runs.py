@@ -1,0 +1,282 @@
+import io
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from reidkit import runs
+from reidkit.kernel import Progress
+from reidkit.parameters import ParameterError
+from reidkit.runs import RunError, find_notebook, prepare, run_notebook
+
+HERE = Path(__file__).parent / "notebooks"
+TINY = HERE / "01_tiny.ipynb"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _same_code():
+    """Editing the kit while its tests run is no reason to run a notebook anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "code_hash", lambda: "0" * 16)
+        yield
+
+
+CODE_HASH = runs.code_hash  # the real one
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished run, in a path with spaces: (out, its folder)."""
+    out = tmp_path_factory.mktemp("with spaces") / "my runs"
+    return out, run_notebook(TINY, {"gap": 1, "seeds": [3, 4], "profile": "smoke"}, out=out)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_run_is_a_folder_of_three_files(finished):
+    out, folder = finished
+    assert names(out) == ["01_tiny"]
+    assert names(out / "01_tiny") == [folder.name]  # no lock, no partial folder
+    assert names(folder) == ["01_tiny.ipynb", "log.txt", "results.json"]
+    assert folder.name.startswith("plaza__profile=smoke__seeds=3,4__")
+
+
+def test_results_hold_the_rows_and_what_the_run_knows(finished):
+    results = json.loads((finished[1] / "results.json").read_text())
+    assert results["rows"] == [{"variant": "only", "seed": s, "mAP": 0.5, "rank1": None} for s in (3, 4)]
+    assert results["folder"] == "notebooks"  # executed where the notebook lies
+    assert {"Work", "Trouble", "Results"} <= set(results["sections"])
+    run = results["run"]
+    assert run["parameters"] == {
+        "profile": "smoke",
+        "dataset": "plaza",
+        "gap": 1.0,
+        "seeds": [3, 4],
+        "behave": "well",
+    }
+    assert (run["notebook"], run["profile"], run["dataset"]) == ("01_tiny", "smoke", "plaza")
+    assert len(run["code_hash"]) == len(run["notebook_hash"]) == 16
+    assert run["seconds"] > 0
+    assert run["peak_memory_mib"] > 10
+    assert {"commit", "dirty", "dataset_fingerprint"} <= set(run)
+    assert "numpy" in results["environment"]["versions"]
+
+
+def test_the_copy_is_executed_and_the_source_untouched(finished):
+    _, folder = finished
+    executed = nbformat.read(folder / "01_tiny.ipynb", as_version=4)
+    injected = [c for c in executed.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    assert len(injected) == 1
+    assert "seeds = [3, 4]" in injected[0].source
+    assert any("a printed line" in str(c.get("outputs")) for c in executed.cells)
+    assert ".part" not in (folder / "01_tiny.ipynb").read_text()
+    source = nbformat.read(TINY, as_version=4)
+    assert all(not c.outputs for c in source.cells if c.cell_type == "code")
+
+
+def test_log(finished):
+    log = (finished[1] / "log.txt").read_text()
+    assert "== cell 4 of 8 (In [3] under 'Work')\na printed line\n" in log
+
+
+def test_a_finished_run_is_not_done_twice(finished, monkeypatch):
+    out, folder = finished
+    monkeypatch.setattr(runs, "_execute_in", lambda *_: pytest.fail("executed again"))
+    assert run_notebook(TINY, {"gap": 1.0, "seeds": [3, 4], "profile": "smoke"}, out=out) == folder
+
+
+@pytest.mark.parametrize(
+    ("behave", "message"),
+    [
+        ("fail", r"01_tiny failed in cell 6 of 8 \(In \[4\] under 'Trouble'\): RuntimeError: made to fail"),
+        ("die", r"01_tiny failed in cell 6 of 8 .*the kernel died"),
+        ("forget", "01_tiny saved no results: its last cell should call save_results"),
+    ],
+)
+def test_failures_are_told_and_kept_apart(tmp_path, behave, message):
+    with pytest.raises(RunError, match=message) as failure:
+        run_notebook(TINY, {"behave": behave}, out=tmp_path, progress=False)
+    (folder,) = (tmp_path / "01_tiny").iterdir()
+    assert folder.name.endswith(".failed")
+    assert str(folder) in str(failure.value)
+    assert names(folder) == ["01_tiny.ipynb", "log.txt"]  # never mistaken for a finished run
+    last = (folder / "log.txt").read_text()
+    assert str(failure.value).splitlines()[0].removeprefix("01_tiny ") in last
+    if behave == "fail":
+        assert '----> 2     raise RuntimeError("made to fail")' in str(failure.value)
+        assert "\x1b" not in str(failure.value)
+    assert not prepare(TINY, {"behave": behave}, tmp_path).finished
+
+
+def test_a_later_success_removes_the_failure_and_what_a_killed_run_left(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "needed").touch()
+    run = prepare(TINY, {"behave": "need", "data_root": str(data)}, tmp_path)
+    run.failed_folder.mkdir(parents=True)
+    (run.folder.parent / f".{run.folder.name}.x1y2.part").mkdir()  # SIGKILL in mid-run
+    (run.folder.parent / f".{run.folder.name}.lock").touch()
+    other = run.folder.parent / ".another__run.x1y2.part"
+    other.mkdir()
+    assert runs.execute(run, progress=False)
+    assert names(run.folder.parent) == [other.name, run.folder.name]
+    before = (run.folder / "results.json").stat().st_ino
+    assert not runs.execute(run, progress=False)
+    assert (run.folder / "results.json").stat().st_ino == before
+
+
+def fake(part, run, progress):
+    (part / "results.json").write_text(str(time.time_ns()))
+
+
+def test_force_replaces(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_execute_in", fake)
+    run = prepare(TINY, {}, tmp_path)
+    assert runs.execute(run)
+    first = (run.folder / "results.json").read_text()
+    assert runs.execute(run, force=True)
+    assert (run.folder / "results.json").read_text() != first
+    assert names(run.folder.parent) == [run.folder.name]
+
+
+def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(part, run, progress):
+        (part / "results.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "_execute_in", interrupted)
+    run = prepare(TINY, {}, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute(run)
+    assert names(run.folder.parent) == []
+
+
+def test_the_key_holds_all_that_a_result_depends_on(tmp_path, monkeypatch):
+    def key(parameters=None, notebook=TINY):
+        return prepare(notebook, parameters or {}, tmp_path).folder.name
+
+    copy = tmp_path / "01_tiny.ipynb"
+    shutil.copy(TINY, copy)
+    assert key() == key({"profile": "demo", "gap": 1}) == key(notebook=copy)
+    assert key() == key({"data_root": str(tmp_path)})  # Plaza is the same wherever it lies
+    different = [key(), key({"profile": "smoke"}), key({"gap": 0.5}), key({"seeds": [0]}), key({"seeds": [0, 1]})]
+    copy.write_text(TINY.read_text().replace("gap / 2", "gap / 4"))
+    different.append(key(notebook=copy))
+    monkeypatch.setattr(runs, "code_hash", lambda: "other code")
+    different.append(key())
+    assert len(set(different)) == len(different)
+
+
+def test_code_is_known_by_its_content(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "PACKAGE", tmp_path)
+    (tmp_path / "inner").mkdir()
+    hashes = []
+    for text in ("a = 1", "a = 2", "a = 1"):
+        (tmp_path / "inner" / "module.py").write_text(text)
+        (tmp_path / "README.md").write_text(f"{len(hashes)}")
+        hashes.append(CODE_HASH())
+    assert hashes[0] == hashes[2] != hashes[1]
+    assert runs.git_state() == {"commit": None, "dirty": None}
+
+
+def test_the_key_holds_the_fingerprint_of_the_data(tmp_path, monkeypatch):
+    class Dataset:
+        fingerprint = "0" * 16
+
+    monkeypatch.setattr("reidkit.datasets.load", lambda name, root: Dataset)
+    first = prepare(TINY, {"dataset": "folder", "data_root": "x"}, tmp_path)
+    Dataset.fingerprint = "1" * 16
+    second = prepare(TINY, {"dataset": "folder", "data_root": "x"}, tmp_path)
+    assert first.folder.name.startswith("folder__profile=demo__")
+    assert first.folder != second.folder
+
+
+def test_a_relative_data_root_counts_from_here_and_the_default_from_the_notebook(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert prepare(TINY, {"data_root": "mine"}, "out").injected["data_root"] == str(tmp_path / "mine")
+    assert prepare(TINY, {}, "out").injected["data_root"] == str(HERE.parent / "data")
+    assert prepare(TINY, {}, "out").folder.is_relative_to(tmp_path / "out")
+    assert names(tmp_path) == []  # planning writes nothing
+
+
+def test_names_of_folders_are_plain(tmp_path):
+    name = prepare(TINY, {"behave": "a b/../c:" + "x" * 300}, tmp_path).folder.name
+    assert name.startswith("plaza__profile=demo__behave=a-b-..-c-x")
+    assert len(name) < 140
+
+
+def test_refusals_before_anything_runs(tmp_path):
+    for parameters, message in [
+        ({"gpa": 1.0}, "did you mean 'gap'"),
+        ({"gap": "wide"}, "float.*str"),
+        ({"profile": "smok"}, "none of smoke, demo, long, paper"),
+        ({"results_path": "x"}, "--out"),
+    ]:
+        with pytest.raises(ParameterError, match=message):
+            run_notebook(TINY, parameters, out=tmp_path)
+    assert names(tmp_path) == []
+
+
+def notebook(path, *cells):
+    made = [
+        nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]} if "=" in source else {})
+        for source in cells
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=made), path)
+    return path
+
+
+def test_notebooks_that_cannot_be_run(tmp_path):
+    with pytest.raises(ParameterError, match="0 cells tagged 'parameters'"):
+        prepare(notebook(tmp_path / "a.ipynb", "print()"), {})
+    with pytest.raises(ParameterError, match="2 cells tagged"):
+        prepare(notebook(tmp_path / "a.ipynb", "a = 1", "b = 1"), {})
+    with pytest.raises(ParameterError, match="no parameter 'results_path'"):
+        prepare(notebook(tmp_path / "a.ipynb", "a = 1"), {})
+    (tmp_path / "b.ipynb").write_text("not a notebook")
+    with pytest.raises(ParameterError, match="not a notebook"):
+        prepare(tmp_path / "b.ipynb", {})
+
+
+def test_finding_a_notebook(tmp_path, monkeypatch):
+    for name in ("00_start", "03_dcaml", "03_other", "04_ics"):
+        (tmp_path / f"{name}.ipynb").touch()
+    assert find_notebook("04", tmp_path) == tmp_path / "04_ics.ipynb"
+    assert find_notebook("03_dcaml", tmp_path) == tmp_path / "03_dcaml.ipynb"
+    assert find_notebook("00_start.ipynb", tmp_path) == tmp_path / "00_start.ipynb"
+    assert find_notebook(tmp_path / "00_start.ipynb") == tmp_path / "00_start.ipynb"
+    with pytest.raises(FileNotFoundError, match="03_dcaml or 03_other"):
+        find_notebook("03", tmp_path)
+    with pytest.raises(FileNotFoundError, match="there: 00_start, 03_dcaml, 03_other, 04_ics"):
+        find_notebook("09", tmp_path)
+
+
+def test_progress_on_a_terminal_shows_section_and_last_line(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_: os.terminal_size((100, 24)))
+    cell = nbformat.v4.new_code_cell("train()")
+    source = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# T\n## 6. Training"), cell])
+    with Progress("03_x", source, io.StringIO()) as progress:
+        progress.cell_started(cell, 1)
+        shown = {"text/plain": "fit:  50%|\u2588\u2588   | 5/10"}
+        cell.outputs.append(nbformat.v4.new_output("display_data", shown))
+        progress.tick()
+        progress.cell_finished(cell, 1, {})
+    assert "03_x · 6. Training · 0/1 cells done · 00:00, fit:  50% 5/10" in sys.stderr.getvalue()
+
+
+def test_no_kernel_is_left(finished):
+    kernels = [p for p in psutil.Process().children(recursive=True) if "ipykernel_launcher" in " ".join(p.cmdline())]
+    assert kernels == []
