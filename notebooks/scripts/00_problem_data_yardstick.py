@@ -38,16 +38,15 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from reidkit import plots
+from reidkit import bench, plots
 from reidkit.ablation import ablate, summarise
-from reidkit.datasets import labels, load_seed
-from reidkit.embedding import activation_maps, embed, silhouettes, tsne
+from reidkit.bench import embeddings, known, measure
+from reidkit.datasets import load_seed
+from reidkit.embedding import activation_maps, silhouettes, tsne
 from reidkit.evaluation import camera_bias, camera_pairs, evaluate, evaluate_distances, ranked
-from reidkit.loading import Augment, Batches, pixels
-from reidkit.models import BNNeck, ReID, resnet50, small_resnet
-from reidkit.pretrained import stand_in
+from reidkit.loading import pixels
+from reidkit.models import BNNeck, ReID
 from reidkit.results import save_results
-from reidkit.samplers import PKSampler
 from reidkit.training import fit
 
 # %% [markdown]
@@ -180,6 +179,34 @@ QUERY_PID, QUERY_CAMID = 7, 0
 # | 3 | f | 0, 2 | wrong | a distractor stays in the list and is always wrong |
 # | 4 | e | 7, 4 | **right** | same person, another camera |
 #
+# The same as a picture, with crops of our data in the parts: people and cameras are others, what they are to the query is as above.
+
+# %%
+def cast(data):
+    """A query, and gallery rows that can play b, c, d, a, f, e; None if no query of the data has them all."""
+    gallery = data.gallery
+    for query in data.query.itertuples():
+        mine, here = gallery.pid == query.pid, gallery.camid == query.camid
+        own, elsewhere = gallery.index[mine & here], gallery.index[mine & ~here]
+        others = gallery.index[~mine & (gallery.pid > 0)]
+        junk = gallery.index[gallery.pid == -1].union(own[1:], sort=False)
+        if len(own) and len(junk) and len(elsewhere) > 1:
+            return query.Index, [own[0], others[0], junk[0], elsewhere[0], others[-1], elsewhere[-1]]
+
+
+if part := cast(data):
+    who, shown_rows = data.query.loc[[part[0]]], data.gallery.loc[part[1]]
+    picture = plots.protocol_picture(
+        pixels(who, (128, 64))[0],
+        pixels(shown_rows, (128, 64)),
+        ["junk", "wrong", "junk", "right", "wrong", "right"],
+        query_camid=who.camid.item(),
+        camids=shown_rows.camid,
+    )
+picture if part else "no query of this data has a same-camera match and two others"
+
+
+# %% [markdown]
 # With the right ones at ranks $r_1 = 2$ and $r_2 = 4$, $n = 2$ of them:
 #
 # - **CMC** (cumulative matching characteristic), $\mathrm{CMC}(k) = [r_1 \le k]$: 0 at rank-1, and 1 from rank-2 on. It looks at the first
@@ -196,8 +223,7 @@ QUERY_PID, QUERY_CAMID = 7, 0
 # %%
 def by_hand(distances, pids, camids, query_pid, query_camid):
     """CMC, both average precisions and INP of one query: the definition, a line at a time."""
-    right, ranks = 0, []
-    rank = 0
+    rank, ranks = 0, []
     for j in np.argsort(distances):
         if pids[j] == -1 or (pids[j] == query_pid and camids[j] == query_camid):
             continue  # junk leaves the list: ranks behind it move up
@@ -281,6 +307,7 @@ called = F.cross_entropy(toy_logits, toy_targets, label_smoothing=0.1)
 assert torch.allclose(looped, called) and torch.allclose(gradient_looped, gradient_called)
 print(f"loop {looped.item():.6f}   call {called.item():.6f}   gradients equal")
 
+
 # %% [markdown]
 # ### The stand-in for ImageNet
 #
@@ -291,15 +318,9 @@ print(f"loop {looped.item():.6f}   call {called.item():.6f}   gradients equal")
 # shows a network trained from scratch.
 
 # %%
-STAND_IN = {"ids": 40, "steps": 40} if profile == "smoke" else {}  # a stand-in for the stand-in
-
-
 def network(num_ids, seed, *, start):
     """A backbone, batch-normalised features, a classifier; `start` is "stand-in" (ImageNet in `paper`) or "scratch"."""
-    if profile == "paper":
-        backbone = resnet50(last_stride=1, weights="IMAGENET1K_V2" if start == "stand-in" else None)
-    else:
-        backbone = stand_in(**STAND_IN) if start == "stand-in" else small_resnet(seed=seed)
+    backbone = bench.backbone(profile, start, seed)
     return ReID(backbone, BNNeck(backbone.channels), num_ids, seed=seed)
 
 
@@ -313,48 +334,19 @@ def identification(model, batch, step):
 
 def train(data, seed, *, start, size=size, steps=steps):
     """The road from split table to trained model: P identities × K images a batch, flip, pad and crop."""
-    pids = labels(data.train)
-    batches = Batches(
-        pixels(data.train, size),
-        pids,
-        data.train.camid,
-        PKSampler(pids, p=P, k=K, seed=seed),
-        augment=Augment(pad=size[0] // 16),
-        seed=seed,
-    )
-    model = network(pids.max() + 1, seed, start=start)
-    history = fit(model, identification, batches, steps=steps, seed=seed)
+    model = network(data.train.pid.nunique(), seed, start=start)
+    history = fit(model, identification, bench.batches(data, size, p=P, k=K, seed=seed), steps=steps, seed=seed)
     return model, history
 
 
 model, history = train(data, seeds[0], start="stand-in")
 plots.loss_curves(history.frame)
 
-
 # %% [markdown]
 # Embed query and gallery, and measure. This is the first trained, evaluated result of the course:
 
 # %%
-def embeddings(model, data, size=size):
-    """Features of query and gallery, (Q, d) and (G, d)."""
-    return embed(model, pixels(data.query, size)), embed(model, pixels(data.gallery, size))
-
-
-def known(data):
-    """Who and where, in the order in which the yardsticks ask for it."""
-    return data.query.pid, data.gallery.pid, data.query.camid, data.gallery.camid
-
-
-def measure(query, gallery, data):
-    """One row of a results table; fractions, step AP."""
-    result = evaluate(query, gallery, *known(data))
-    return {
-        "mAP": result.mAP, "rank1": result.cmc[0], "mINP": result.mINP,
-        "bias": camera_bias(query, gallery, *known(data)),
-    }  # fmt: skip
-
-
-query, gallery = embeddings(model, data)
+query, gallery = embeddings(model, data, size)
 pd.Series(measure(query, gallery, data), name="baseline").to_frame().T
 
 # %% [markdown]
@@ -365,8 +357,7 @@ pd.Series(measure(query, gallery, data), name="baseline").to_frame().T
 
 # %%
 result = evaluate(query, gallery, *known(data))
-by_ap = np.argsort(result.ap, kind="stable")[: int(result.valid.sum())]  # NaN, the queries without a match, sort last
-chosen = by_ap[[0, len(by_ap) // 2, -1]]
+chosen = bench.chosen_by_ap(result.ap)
 
 
 def show_ranked(query, gallery):
@@ -391,7 +382,7 @@ show_ranked(query, gallery)
 
 # %%
 untrained = network(None, 0, start="stand-in")
-query_before, gallery_before = embeddings(untrained, data)
+query_before, gallery_before = embeddings(untrained, data, size)
 show_ranked(query_before, gallery_before)
 
 # %% [markdown]
@@ -414,18 +405,12 @@ print(
 )
 
 # %% [markdown]
-# The same as a picture: t-SNE of twelve people of the gallery, colour = camera, marker = person. Chosen by a rule: the twelve with the most images.
+# The same as a picture: t-SNE of twelve people of the gallery, colour = camera, marker = person. Chosen by a rule: the twelve that most cameras, then most images, show.
 # Before: islands of one colour. After: islands of one marker. The two silhouettes above each panel say how well points group *by identity*,
 # and how much *cameras* still group inside an identity.
 
 # %%
-people = (
-    data.gallery[data.gallery.pid > 0]
-    .pid.value_counts(sort=False)
-    .sort_values(ascending=False, kind="stable")
-    .index[:12]
-)
-some = data.gallery.pid.isin(people).to_numpy()
+some = bench.most_seen(data.gallery, 12)
 some_pids, some_camids = data.gallery.pid[some], data.gallery.camid[some]
 
 
@@ -486,18 +471,17 @@ def row(start, gap):
         world = data_for(seed, gap)
         weights, budget = STARTS[start]
         model = train(world, seed, start=weights, steps=budget)[0] if budget else network(None, seed, start=weights)
-        return {"start": start, "gap": gap, **measure(*embeddings(model, world), world)}
+        return {"start": start, "gap": gap, **measure(*embeddings(model, world, size), world)}
 
     return run
 
 
 for seed in seeds:  # rendered here, on all cores; the workers then only open them
     for g in gaps:
-        world = data_for(seed, g)
-        for split in (world.train, world.query, world.gallery):
-            pixels(split, size)
-table = ablate({f"{start}, gap {g}": row(start, g) for g in gaps for start in STARTS}, seeds)
-summarise(table, ["mAP", "rank1", "mINP", "bias"])
+        bench.decode(data_for(seed, g), size)
+variants = {f"{start}, gap {g}": row(start, g) for g in gaps for start in STARTS}
+table = ablate(variants, seeds, workers=0 if profile == "smoke" else None)  # smoke: quicker than starting workers
+summarise(table, bench.METRICS)
 
 # %%
 if dataset == "plaza":
@@ -575,16 +559,13 @@ assert np.isclose(bias, camera_bias(query, gallery, *known(data))), "compare you
 # (`2P × K/2`), from the same start, and evaluate. Name the metrics `wide`.
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-pids = labels(data.train)
-wide_sampler = PKSampler(pids, p=min(2 * P, pids.max() + 1), k=K // 2, seed=seeds[0])
-wide_batches = Batches(
-    pixels(data.train, size), pids, data.train.camid, wide_sampler, augment=Augment(pad=size[0] // 16), seed=seeds[0]
-)
-wide_model = network(pids.max() + 1, seeds[0], start="stand-in")
+wide_p = min(2 * P, data.train.pid.nunique())
+wide_batches = bench.batches(data, size, p=wide_p, k=K // 2, seed=seeds[0])
+wide_model = network(data.train.pid.nunique(), seeds[0], start="stand-in")
 fit(wide_model, identification, wide_batches, steps=steps, seed=seeds[0])
-wide = measure(*embeddings(wide_model, data), data)
+wide = measure(*embeddings(wide_model, data, size), data)
 print(
-    f"mAP (step), one seed: {comparison.mAP['fine-tuned']:.1%} with {P} × {K}, {wide['mAP']:.1%} with {2 * P} × {K // 2}"
+    f"mAP (step), one seed: {comparison.mAP['fine-tuned']:.1%} with {P} × {K}, {wide['mAP']:.1%} with {wide_p} × {K // 2}"
 )
 
 # %% tags=["check"]
