@@ -164,15 +164,16 @@ def _in_workers(
 
 
 def _executor() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, job_reducers={np.memmap: _by_name}, initializer=_begin_worker, env=ONE_THREAD)
+    return ProcessPoolExecutor(
+        1, job_reducers={np.memmap: _by_name}, initializer=_begin_worker, initargs=(os.getpid(),), env=ONE_THREAD
+    )
 
 
-def _begin_worker() -> None:
+def _begin_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group: the parent decides
     torch.set_num_threads(1)
-    parent = os.getppid()
 
-    def end_with_parent() -> None:
+    def end_with_parent() -> None:  # its id is told: it may have died while this process started
         while os.getppid() == parent:
             time.sleep(1)
         os._exit(1)

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,14 +32,18 @@ from reidkit.results import save_results, strict, write_json
 __all__ = [
     "Run",
     "RunError",
+    "all_notebooks",
+    "clear_away",
     "execute",
     "find_notebook",
+    "fingerprint",
     "notebook_parameters",
     "prepare",
     "run_notebook",
     "save_results",
 ]
 
+KERNEL = ".kernel"  # in the folder of a run that goes on: which process is its kernel
 PROFILES = ("smoke", "demo", "long", "paper")
 PACKAGE = Path(__file__).resolve().parent
 
@@ -91,9 +95,8 @@ def find_notebook(name: str | Path, folder: str | Path | None = None) -> Path:
     """
     if Path(name).suffix == ".ipynb" and Path(name).is_file():
         return Path(name).resolve()
-    if folder is None:
-        folder = Path("notebooks") if Path("notebooks").is_dir() else PACKAGE.parent / "notebooks"
-    present = sorted(Path(folder).glob("*.ipynb"))
+    folder = _folder(folder)
+    present = sorted(folder.glob("*.ipynb"))
     stem = Path(name).stem if Path(name).suffix == ".ipynb" else str(name)
     found = [path for path in present if path.stem == stem] or [
         path for path in present if path.stem.split("_")[0] == stem
@@ -106,12 +109,44 @@ def find_notebook(name: str | Path, folder: str | Path | None = None) -> Path:
     raise FileNotFoundError(f"no notebook {str(name)!r} in {folder}; there: {there}")
 
 
+def all_notebooks(folder: str | Path | None = None) -> list[Path]:
+    """Every notebook of the folder, in the order of their names. Raises FileNotFoundError where there is none."""
+    folder = _folder(folder)
+    if not (present := sorted(folder.glob("*.ipynb"))):
+        raise FileNotFoundError(f"no notebook in {folder}")
+    return [path.resolve() for path in present]
+
+
+def _folder(folder: str | Path | None) -> Path:
+    """Where notebooks are: as told, else ./notebooks, else the repository's."""
+    if folder is not None:
+        return Path(folder)
+    return Path("notebooks") if Path("notebooks").is_dir() else PACKAGE.parent / "notebooks"
+
+
 def notebook_parameters(notebook: Path) -> dict[str, Parameter]:
     """The parameters that a notebook declares in its cell tagged `parameters`."""
     return _declared(notebook, _read(notebook))
 
 
-def prepare(notebook: Path, parameters: Mapping, out: str | Path = "runs") -> Run:
+def fingerprint(dataset: str | None, data_root: str | None) -> str | None:
+    """What the data is. Plaza is made from parameters and code, which the key holds already: none is rendered here."""
+    if dataset == "plaza":
+        return "generated"
+    if dataset is None or data_root is None:
+        return None
+    from reidkit.datasets import load
+
+    return load(dataset, data_root).fingerprint
+
+
+def prepare(
+    notebook: Path,
+    parameters: Mapping,
+    out: str | Path = "runs",
+    *,
+    fingerprint: Callable[[str | None, str | None], str | None] = fingerprint,
+) -> Run:
     """Check `parameters` against the notebook and work out where their run belongs. Executes nothing.
 
     A relative data_root counts from the working directory, the notebook's own default from the notebook's folder.
@@ -128,6 +163,8 @@ def prepare(notebook: Path, parameters: Mapping, out: str | Path = "runs") -> Ru
     if "profile" in values and values["profile"] not in PROFILES:
         raise ParameterError(f"profile {values['profile']!r} is none of {', '.join(PROFILES)}")
     dataset = values.get("dataset")
+    if "gap" in parameters and dataset not in (None, "plaza"):
+        raise ParameterError(f"gap is the dial of Plaza, {dataset!r} has none: leave it out")
     if "data_root" in declared:
         base = Path.cwd() if "data_root" in injected else notebook.parent
         values["data_root"] = injected["data_root"] = str((base / Path(values["data_root"]).expanduser()).resolve())
@@ -136,7 +173,7 @@ def prepare(notebook: Path, parameters: Mapping, out: str | Path = "runs") -> Ru
         "notebook": notebook.stem,
         "profile": values.get("profile"),
         "dataset": dataset,
-        "dataset_fingerprint": _fingerprint(dataset, values.get("data_root")),
+        "dataset_fingerprint": fingerprint(dataset, values.get("data_root")),
         "parameters": kept,
         "notebook_hash": _hash([[cell.cell_type, cell.metadata.get("tags", []), cell.source] for cell in nb.cells]),
         "code_hash": code_hash(),
@@ -162,11 +199,10 @@ def execute(run: Run, *, force: bool = False, progress: bool = True) -> bool:
         return False
     before = run.folder.stat().st_mtime_ns if run.finished else None
     run.folder.parent.mkdir(parents=True, exist_ok=True)
-    with _turn(run.folder):
+    with _turn(run.folder, told=progress):
         if run.finished and run.folder.stat().st_mtime_ns != before:
             return False  # somebody else finished it while this process waited
-        for stale in run.folder.parent.glob(f".{run.folder.name}.*.part"):
-            shutil.rmtree(stale, ignore_errors=True)  # of a process that was killed
+        _clear_away(run.folder)
         part = Path(tempfile.mkdtemp(prefix=f".{run.folder.name}.", suffix=".part", dir=run.folder.parent))
         part.chmod(0o755)
         try:
@@ -180,6 +216,22 @@ def execute(run: Run, *, force: bool = False, progress: bool = True) -> bool:
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return True
+
+
+def clear_away(run: Run) -> None:
+    """Remove what a process left behind that was killed in mid-run, its kernel too; nothing where the run goes on."""
+    if not run.folder.parent.is_dir():
+        return
+    with contextlib.suppress(Timeout), _turn(run.folder, wait=False):
+        _clear_away(run.folder)
+
+
+def _clear_away(folder: Path) -> None:
+    from reidkit.kernel import end_kernel
+
+    for stale in folder.parent.glob(f".{folder.name}.*.part"):
+        end_kernel(stale / KERNEL)  # it looks for its parent itself, but only once a second
+        shutil.rmtree(stale, ignore_errors=True)
 
 
 def _execute_in(part: Path, run: Run, progress: bool) -> None:
@@ -197,7 +249,7 @@ def _execute_in(part: Path, run: Run, progress: bool) -> None:
     with (
         open(part / "log.txt", "a", encoding="utf-8") as log,
         Progress(run.notebook.stem, _read(run.notebook), log, show=progress) as bar,
-        KernelWatch(log, tick=bar.tick) as kernel,
+        KernelWatch(log, part / KERNEL, tick=bar.tick) as kernel,
     ):
         log.write(f"{run.notebook.stem}  {json.dumps(run.record['parameters'])}\n")
         log.flush()
@@ -271,14 +323,17 @@ def _publish(part: Path, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _turn(folder: Path):
-    """One process at a time at one run. The lock falls with its process, however that ends."""
+def _turn(folder: Path, *, wait: bool = True, told: bool = False):
+    """One process at a time at one run. The lock falls with its process, however that ends. Timeout unless `wait`."""
     path = folder.with_name(f".{folder.name}.lock")
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"{folder.name}: another process is at it; waiting", file=sys.stderr)
+        if not wait:
+            raise
+        if told:
+            print(f"{folder.name}: another process is at it; waiting", file=sys.stderr)
         lock.acquire()
     try:
         yield
@@ -301,17 +356,6 @@ def _declared(notebook: Path, nb) -> dict[str, Parameter]:
     if len(tagged) != 1:
         raise ParameterError(f"{notebook.name} has {len(tagged)} cells tagged 'parameters'; it needs exactly one")
     return read_parameters(tagged[0].source, where=f"{notebook.stem}, parameters cell")
-
-
-def _fingerprint(dataset: str | None, data_root: str | None) -> str | None:
-    """What the data is. Plaza is made from parameters and code, which the key holds already: none is rendered here."""
-    if dataset == "plaza":
-        return "generated"
-    if dataset is None or data_root is None:
-        return None
-    from reidkit.datasets import load
-
-    return load(dataset, data_root).fingerprint
 
 
 def _hash(value: object) -> str:

@@ -219,6 +219,7 @@ def test_refusals_before_anything_runs(tmp_path):
         ({"gap": "wide"}, "float.*str"),
         ({"profile": "smok"}, "none of smoke, demo, long, paper"),
         ({"results_path": "x"}, "--out"),
+        ({"dataset": "folder", "gap": 0.5}, "gap is the dial of Plaza, 'folder' has none"),
     ]:
         with pytest.raises(ParameterError, match=message):
             run_notebook(TINY, parameters, out=tmp_path)
