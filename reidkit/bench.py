@@ -11,7 +11,7 @@ import pandas as pd
 from torch import nn
 
 from reidkit.datasets import ReIDDataset, labels
-from reidkit.embedding import embed
+from reidkit.embedding import embed, silhouettes
 from reidkit.evaluation import camera_bias, evaluate
 from reidkit.loading import Augment, Batches, pixels
 from reidkit.models import Backbone, resnet50, small_resnet
@@ -80,6 +80,35 @@ def measure(
     result = evaluate(query, gallery, *known(data), metric=metric, ap=ap)
     bias = camera_bias(query, gallery, *known(data), metric=metric)
     return {"mAP": result.mAP, "rank1": float(result.cmc[0]), "mINP": result.mINP, "bias": bias}
+
+
+def structure(features: np.ndarray, frame: pd.DataFrame) -> dict[str, float]:
+    """How the test features of one person lie, (N, d) features of the images of `frame`; junk and distractors left out.
+
+    intra_distance         mean distance of a unit feature to the mean of its person's unit features
+    silhouette_identity, silhouette_camera    by identity, and by camera within identity (`embedding.silhouettes`)
+    cosine_same, cosine_other    mean cosine of a person's pairs: under one camera, and under two
+    """
+    people = (frame.pid > 0).to_numpy()
+    pids, camids = frame.pid.to_numpy()[people], frame.camid.to_numpy()[people]
+    features = np.asarray(features[people], dtype=np.float64)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)  # (N, d)
+    away, sums, counts = [], np.zeros(2), np.zeros(2)
+    for pid in np.unique(pids):
+        mine, cameras = unit[pids == pid], camids[pids == pid]
+        away.append(np.linalg.norm(mine - mine.mean(0), axis=1))
+        cosine, other = mine @ mine.T, cameras[:, None] != cameras[None]  # (n, n)
+        for kind, mask in enumerate((~other & ~np.eye(len(mine), dtype=bool), other)):
+            sums[kind], counts[kind] = sums[kind] + cosine[mask].sum(), counts[kind] + mask.sum()
+    by_identity, by_camera = silhouettes(features, pids, camids)
+    same, other = (float(s / c) if c else float("nan") for s, c in zip(sums, counts, strict=True))
+    return {
+        "intra_distance": float(np.concatenate(away).mean()),
+        "silhouette_identity": by_identity,
+        "silhouette_camera": by_camera,
+        "cosine_same": same,
+        "cosine_other": other,
+    }
 
 
 def most_seen(frame: pd.DataFrame, n: int = 12) -> np.ndarray:

@@ -17,7 +17,9 @@ matplotlib's settings are as they were. Anything about a picture can be changed 
 
 from .charts import ablation_chart, cmc_curve, dial_chart, loss_curves
 from .counts import camera_pair_heatmap, identities_per_camera, images_per_identity, similarity_histogram
+from .diagrams import pipeline
 from .embeddings import embedding_map, embedding_maps
+from .graphs import association_graph
 from .people import activation_overlay, contact_sheet, dial, protocol_picture, ranked_lists
 from .style import Picture, camera_colours
 
@@ -25,6 +27,7 @@ __all__ = [
     "Picture",
     "ablation_chart",
     "activation_overlay",
+    "association_graph",
     "camera_colours",
     "camera_pair_heatmap",
     "cmc_curve",
@@ -36,6 +39,7 @@ __all__ = [
     "identities_per_camera",
     "images_per_identity",
     "loss_curves",
+    "pipeline",
     "protocol_picture",
     "ranked_lists",
     "similarity_histogram",
