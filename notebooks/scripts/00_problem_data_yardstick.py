@@ -340,7 +340,7 @@ def train(data, seed, *, start, size=size, steps=steps):
 
 
 model, history = train(data, seeds[0], start="stand-in")
-plots.loss_curves(history.frame)
+plots.loss_curves(history.frame, ["id"])
 
 # %% [markdown]
 # Embed query and gallery, and measure. This is the first trained, evaluated result of the course:
