@@ -33,6 +33,7 @@ results_path: str = ""  # where the last cell saves the results; empty: nowhere
 from functools import partial
 from itertools import count
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import torch
@@ -50,6 +51,8 @@ from reidkit.results import save_results
 from reidkit.samplers import CameraQuadrupletSampler, PKSampler
 from reidkit.training import fit, warmup_milestones
 
+matplotlib.rcParams.update(plots.style.STYLE)  # so that the pictures drawn here look like the kit's
+
 # %% [markdown]
 # Four profiles, one notebook. `smoke` only shows that everything runs; its numbers mean nothing. `demo` is what you see here. `paper` is the paper's own
 # recipe (section 4.2) and wants a GPU and real data; where the paper is silent it follows the table of open points below.
@@ -57,11 +60,11 @@ from reidkit.training import fit, warmup_milestones
 # %% tags=["nbval-check-output"]
 PROFILES = pd.DataFrame(
     {
-        "smoke": {"people": (24, 24), "size": (64, 32), "dim": 32, "steps": 10, "steps from scratch": 10,
+        "smoke": {"people": (24, 24), "size": (64, 32), "dim": 32, "steps": 6, "steps from scratch": 6,
                   "P×K": (8, 4), "erase": 0.0, "gaps": [0.0, 1.0], "seeds": 1},
-        "demo": {"people": (100, 200), "size": (64, 32), "dim": 128, "steps": 120, "steps from scratch": 240,
+        "demo": {"people": (100, 200), "size": (64, 32), "dim": 128, "steps": 100, "steps from scratch": 160,
                  "P×K": (16, 4), "erase": 0.0, "gaps": [0.0, 0.5, 1.0], "seeds": 3},
-        "long": {"people": (100, 200), "size": (64, 32), "dim": 128, "steps": 200, "steps from scratch": 300,
+        "long": {"people": (100, 200), "size": (64, 32), "dim": 128, "steps": 120, "steps from scratch": 200,
                  "P×K": (16, 4), "erase": 0.0, "gaps": [0.0, 0.25, 0.5, 0.75, 1.0], "seeds": 5},
         "paper": {"people": (751, 750), "size": (384, 128), "dim": 512, "steps": 20_200, "steps from scratch": 20_200,
                   "P×K": (16, 4), "erase": 0.5, "gaps": [1.0], "seeds": 3},
@@ -416,24 +419,27 @@ def judged(model, data):
     query, gallery = bench.embeddings(model, data, size)
     metrics = bench.measure(query, gallery, data, metric="euclidean")
     metrics["mAP_cosine"] = evaluate(query, gallery, *bench.known(data)).mAP
-    return metrics | bench.structure(gallery, data.gallery), query, gallery
+    return metrics, query, gallery
 
 
-def run(row, *, gap=gap, sampler=None, keep=False, **how):
-    """What `ablate` runs for one row of a table: seed -> metrics; with `keep`, the first seed's features and every curve."""
+def run(row, *, gap=gap, sampler=None, half=False, keep=False, **how):
+    """What `ablate` runs for one row of a table: seed -> metrics. With `half` also mAP half-way; with `keep` also how a
+    person's features lie, the curves, and the first seed's features."""
 
     def of_seed(seed):
-        world, half = data_for(seed, gap), {}
+        world, more = data_for(seed, gap), {}
 
         def halfway(model):
-            half["mAP_half"] = bench.measure(*bench.embeddings(model, world, size), world, metric="euclidean")["mAP"]
+            more["mAP_half"] = bench.measure(*bench.embeddings(model, world, size), world, metric="euclidean")["mAP"]
 
         chosen = sampler(world, seed) if sampler else None
-        model, history = train(row, world, seed, sampler=chosen, halfway=halfway if keep else None, **how)
+        model, history = train(row, world, seed, sampler=chosen, halfway=halfway if half else None, **how)
         metrics, query, gallery = judged(model, world)
-        kept = {"history": history, "query": query, "gallery": gallery} if keep and seed == seeds[0] else {}
-        kept = kept or ({"history": history} if keep else {})
-        return metrics | half | kept
+        if keep:
+            more |= bench.structure(gallery, world.gallery) | {"history": history}
+        if keep and seed == seeds[0]:
+            more |= {"query": query, "gallery": gallery}
+        return metrics | more
 
     return of_seed
 
@@ -441,8 +447,11 @@ def run(row, *, gap=gap, sampler=None, keep=False, **how):
 for seed in seeds:  # rendered and decoded here, on all cores; the workers then only open them
     for g in {gap, *gaps}:
         bench.decode(data_for(seed, g), size)
-kept = ablate({name: run(row, keep=True) for name, row in ROWS.items()}, seeds)
+HALF = ("baseline+CCSC", "Softmax+triplet")  # the rows of which the paper says that one is ahead half-way
+kept = ablate({name: run(row, half=name in HALF, keep=True) for name, row in ROWS.items()}, seeds)
 table = kept.drop(columns=["history", "query", "gallery"], errors="ignore")
+if profile == "long":
+    save_results(results_path, table)  # a long run that is cut short has left something
 DATASET = dataset if dataset in ("dukemtmc", "msmt17") else "market1501"  # whose printed numbers stand beside ours
 ledger.beside(table, "ccsc", DATASET, ["mAP", "rank1"])
 
@@ -464,7 +473,7 @@ plots.ablation_chart(table, ["mAP", "bias"], reported=printed)
 
 # %%
 judgements = ["mAP_cosine", "mINP", "bias", "intra_distance", "silhouette_identity", "silhouette_camera"]
-summarise(table, judgements).xs("mean", axis=1, level=1).style.format(precision=3)
+summarise(table, judgements).xs("mean", axis=1, level=1).round(3)
 
 # %% [markdown]
 # Comparisons that the paper's tables raise, each over paired seeds with its 95 % interval, also between two rows of which neither is the baseline. The first block is table 2 taken
@@ -555,7 +564,7 @@ if len(cosine_terms) == 2:
 # ### Ranked lists
 #
 # The paper's figure 3: the five nearest images, baseline beside CCSC. The paper chose its queries; here a rule does: the three queries whose average precision CCSC improves
-# most, and, since a rule can also look the other way, the one that it harms most.
+# most, and, since a rule can also look the other way, the one that it harms most. Left of each: its average precision before and after.
 
 # %%
 first = kept[kept.seed == seeds[0]].set_index("variant")
@@ -573,7 +582,7 @@ plots.ranked_lists(
     {name: lists[name].relevant[chosen] for name in models},
     query_camids=data.query.camid.iloc[chosen],
     gallery_camids=data.gallery.camid,
-    labels=[f"AP {100 * ap['baseline'][i]:.0f} → {100 * ap['baseline+CCSC'][i]:.0f} %" for i in chosen],
+    labels=[f"{100 * ap['baseline'][i]:.0f} → {100 * ap['baseline+CCSC'][i]:.0f} %" for i in chosen],
 )
 
 # %%
@@ -694,15 +703,13 @@ def gains_of(dial):
     base, ours = both.xs(models[0], axis=1, level=1), both.xs(models[1], axis=1, level=1)
     gain = ours.mAP - base.mAP
     return pd.DataFrame(
-        {"mAP gain": gain, "gain as a share of the error": gain / (1 - base.mAP), "bias change": ours.bias - base.bias}
+        {"mAP gain": gain, "mAP gain / (1 − mAP)": gain / (1 - base.mAP), "bias change": ours.bias - base.bias}
     ).reset_index()
 
 
 def show_dial(dial, *, gains):
     if gains:
-        return plots.dial_chart(
-            gains_of(dial), ["mAP gain", "gain as a share of the error", "bias change"], hue="start"
-        )
+        return plots.dial_chart(gains_of(dial), ["mAP gain", "mAP gain / (1 − mAP)", "bias change"], hue="start")
     return plots.dial_chart(dial, ["mAP", "bias"], hue="line")
 
 
@@ -722,7 +729,7 @@ if dial_rows:
 def gain_rows(dial):
     """The gain with the most similar and the most different cameras as rows of results, for verdicts and intervals."""
     gains = gains_of(dial).rename(
-        columns={"mAP gain": "mAP_gain", "gain as a share of the error": "share", "bias change": "bias_gain"}
+        columns={"mAP gain": "mAP_gain", "mAP gain / (1 − mAP)": "share", "bias change": "bias_gain"}
     )
     ends = gains[gains.gap.isin([gains.gap.min(), gains.gap.max()])]
     kind = np.where(ends.gap == gains.gap.max(), "different", "similar")
@@ -778,7 +785,7 @@ if profile == "long":
         "baseline, label smoothing": run(ROWS["baseline"], smoothing=0.1),
         "baseline+CCSC, label smoothing": run(ROWS["baseline+CCSC"], smoothing=0.1),
     } | {f"{name}, twice the steps": run(ROWS[name], steps=2 * STEPS["stand-in"]) for name in models}
-    save_results(results_path, everything)  # a long run that is cut short has left something
+    save_results(results_path, everything)
     more = ablate(readings, seeds[:3])
     everything = pd.concat([everything, more.assign(row=more.variant, gap=gap, start="stand-in")], ignore_index=True)
 else:
@@ -793,32 +800,27 @@ else:
 
 # %%
 def derived(everything):
-    """Rows that the claims compare and that come from several of the table's."""
+    """`everything` with the rows and the column that claims compare and that come from several rows of the tables."""
+    everything = everything.copy()
     base = everything[everything.variant == "baseline"]
-    kinds = {"same": "baseline, same-camera pairs", "other": "baseline, cross-camera pairs"}
-    rows = [base.assign(variant=name, positive_cosine=base[f"cosine_{kind}"]) for kind, name in kinds.items()]
-    dial = dial_of(everything)
-    if dial.gap.nunique() > 1:
-        rows.append(gain_rows(dial))
+    kinds = {"cosine_same": "baseline, same-camera pairs", "cosine_other": "baseline, cross-camera pairs"}
+    rows = [pd.DataFrame({"variant": name, "seed": base.seed, "positive_cosine": base[c]}) for c, name in kinds.items()]
+    if dial_of(everything).gap.nunique() > 1:
+        rows.append(gain_rows(dial_of(everything)))
     dials = {
         "baseline+CCSC": ["baseline+CCSC, lambda 0.5", "baseline+CCSC", "baseline+CCSC, lambda 4.5"],
         "Softmax+triplet": ["Softmax+triplet, margin 0.1", "Softmax+triplet", "Softmax+triplet, margin 0.9"],
     }
     for name, members in dials.items():
-        wide = (
-            everything[everything.variant.isin(members)].pivot(index="seed", columns="variant", values="mAP").dropna()
-        )
-        if wide.shape[1] == 3:  # the spread over the dial stands in the row of its middle
-            everything = everything.merge(
-                (wide.max(axis=1) - wide.min(axis=1)).rename("mAP_spread").reset_index().assign(variant=name),
-                on=["variant", "seed"], how="left", suffixes=("", "_of_dial"),
-            )  # fmt: skip
-            if "mAP_spread_of_dial" in everything:
-                everything["mAP_spread"] = everything.mAP_spread.fillna(everything.pop("mAP_spread_of_dial"))
+        settings = everything[everything.variant.isin(members)].pivot(index="seed", columns="variant", values="mAP")
+        if settings.shape[1] == len(members):  # the spread over a dial stands in the row of its middle
+            settings, mine = settings.dropna(), everything.variant == name
+            everything.loc[mine, "mAP_spread"] = everything.seed[mine].map(settings.max(axis=1) - settings.min(axis=1))
     return pd.concat([everything, *rows], ignore_index=True)
 
 
-verdicts = ledger.verdicts(derived(everything), ledger.claims("ccsc"))
+results = derived(everything)
+verdicts = ledger.verdicts(results, ledger.claims("ccsc"))
 ledger.show(verdicts)
 
 # %%
@@ -862,7 +864,7 @@ if long is not None:
 
 # %%
 if long is not None:
-    long_verdicts = ledger.verdicts(derived(long), ledger.claims("ccsc"))
+    long_verdicts = ledger.verdicts(long, ledger.claims("ccsc"))
     display(ledger.show(long_verdicts))
     counts = long_verdicts.verdict.value_counts()
     print(ledger.stamp(long) + " " + ", ".join(f"{counts.get(v, 0)} {v}" for v in ledger.VERDICTS) + ".")
@@ -990,7 +992,7 @@ assert not np.isclose(with_cameras_first["mAP"], plain.mAP, atol=1e-12), "the sa
 # ```
 
 # %%
-saved = save_results(results_path, everything, verdicts=verdicts, dataset=data.summary())
+saved = save_results(results_path, results, paper="ccsc", verdicts=verdicts, dataset=data.summary())
 
 # %% [markdown]
 # ---
