@@ -190,7 +190,7 @@ def test_an_unknown_protocol_argument_names_the_allowed_ones(tmp_path):
         load("market1501", tmp_path, gap=1.0)
 
 
-@pytest.mark.parametrize("name", ["market1501", "dukemtmc", "msmt17", "cuhk03", "folder"])
+@pytest.mark.parametrize("name", ["market1501", "dukemtmc", "msmt17", "cuhk03", "oxford5k", "folder"])
 def test_a_missing_benchmark_says_where_it_looked_and_how_to_get_it(name, tmp_path):
     place = tmp_path / "no such folder"
     with pytest.raises(DatasetError) as error:

@@ -4,8 +4,10 @@ import errno
 import hashlib
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -176,6 +178,17 @@ def test_a_killed_generation_goes_on_where_it_stopped(world, tmp_path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_kill_in_the_middle_costs_nothing_but_the_rest(world, tmp_path):
+    code = f"from reidkit.datasets import plaza; plaza.generate({str(tmp_path / 'out')!r}, workers=1, **{TINY!r})"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while process.poll() is None and len(list(tmp_path.rglob("*.jpg"))) < 5:
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    assert digest(make(tmp_path / "out")) == digest(world)
+
+
 def kept(done, moved):
     """When the finished folder is moved into place, the files that were done are as they were."""
     if Path(moved).is_dir():
@@ -314,6 +327,22 @@ def test_our_reader_opens_it_under_both_protocols(cuhk, images):
     classic = cuhk03.read(cuhk.parent, images=images, protocol="classic", split=3)
     assert classic.query.pid.nunique() == 4
     assert len(classic.train) + len(classic.query) == len(new.train) + len(new.query) + len(new.gallery)
+
+
+def test_it_too_is_the_same_whenever_it_is_made_and_however_often_it_was_stopped(cuhk, tmp_path, monkeypatch):
+    remove = plaza.plaza_cuhk03.shutil.rmtree
+
+    def stop(folder):
+        remove(folder)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plaza.plaza_cuhk03.shutil, "rmtree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path / "out", **PAIRS)
+    assert not (tmp_path / "out").exists()
+    made = {name: code for name, code in digest(make(tmp_path / "out", **PAIRS)).items() if "images_" not in name}
+    assert made == {name: code for name, code in digest(cuhk).items() if "images_" not in name}
 
 
 def test_detected_boxes_jitter_and_labeled_ones_do_not(cuhk, tmp_path):

@@ -11,7 +11,7 @@ from .base import DatasetError, ReIDDataset, cache_dir
 
 __all__ = ["NAMES", "DatasetError", "ReIDDataset", "cache_dir", "labels", "load", "load_seed"]
 
-NAMES = ("plaza", "market1501", "dukemtmc", "msmt17", "cuhk03", "folder")  # one module each
+NAMES = ("plaza", "market1501", "dukemtmc", "msmt17", "cuhk03", "oxford5k", "folder")  # one module each
 
 
 def load(name: str, root="data", **protocol) -> ReIDDataset:
@@ -41,7 +41,8 @@ def load_seed(name: str, root, seed: int, *, gap: float = 1.0, **plaza) -> ReIDD
     """The data set that one seed of a table is run on: Plaza's world of that number, or the data set itself.
 
     A claim about Plaza should rest on several worlds, so there a seed is a world and a training seed; a fixed data set
-    is its own only world, and its seeds are training seeds. `gap` and the other arguments of `plaza.read` are Plaza's alone.
+    is its own only world, and its seeds are training seeds. `gap` and the other arguments of `plaza.read` are Plaza's
+    alone.
     """
     return load(name, root, gap=gap, world=seed, **plaza) if name == "plaza" else load(name, root)
 

@@ -30,22 +30,28 @@ class Solids:
     """
 
     def __init__(self, count: int):
-        self.count, self.rows = count, []
+        self.rows, self.ends = [], np.empty((count, 64, 2, 3), np.float32)
 
     def add(self, part, a, b, ra, rb, *, flat=(1.0, 1.0, 1.0), cut=False):
-        shape = (self.count, 3)
-        self.rows.append((part, np.broadcast_to(a, shape), np.broadcast_to(b, shape), (ra, rb), flat, cut))
+        here = self.ends[:, len(self.rows)]
+        here[:, 0], here[:, 1] = a, b
+        self.rows.append((part, (ra, rb), flat, cut))
 
     def stack(self) -> "Solids":
-        self.part, a, b, radii, flat, cut = zip(*self.rows, strict=True)
-        self.a, self.b = np.stack(a, 1), np.stack(b, 1)
+        self.part, radii, flat, cut = zip(*self.rows, strict=True)
+        self.a, self.b = self.ends[:, : len(self.rows), 0], self.ends[:, : len(self.rows), 1]
         self.radii, self.flat, self.cut = np.float32(radii), np.float32(flat), np.array(cut)
         return self
 
 
 def at(x, y, z) -> np.ndarray:
     """Points (3,) or (B, 3), float32."""
-    return np.stack(np.broadcast_arrays(*(np.asarray(v, np.float32) for v in (x, y, z))), -1)
+    count = max(np.size(v) for v in (x, y, z))
+    if count == 1 and not any(np.ndim(v) for v in (x, y, z)):
+        return np.array((x, y, z), np.float32)
+    points = np.empty((count, 3), np.float32)
+    points[:, 0], points[:, 1], points[:, 2] = x, y, z
+    return points
 
 
 def build(who: Person, pose: Pose) -> Solids:

@@ -4,10 +4,11 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from .people import stream
 
+TONES = 1024  # steps of light that a camera tells apart
 STRATA = 6  # cameras 0-5 (6-11, …) share out the values below, so that every world has, say, one camera behind people
 
 
@@ -90,7 +91,7 @@ PLACES = [
 
 @lru_cache(maxsize=64)
 def background(world: int, cam: int, height: int) -> np.ndarray:
-    """The wide view of one camera, (2h, 5h, 3) float32 linear light: wall above, ground below, meeting at row h."""
+    """The wide view of one camera, (3, 2h, 5h) float32 linear light: wall above, ground below, meeting at row h."""
     rng = stream(world, "background", cam)
     order = stream(world, "places", cam // STRATA).permutation(len(PLACES))
     wall, ground, kind, laid = PLACES[order[cam % STRATA]]
@@ -109,7 +110,7 @@ def background(world: int, cam: int, height: int) -> np.ndarray:
     picture = picture * (1 + grain[:, :, None])
     rows = np.arange(2 * h)[:, None, None] / h - 1
     picture = picture * (1 - 0.25 * np.exp(-np.abs(rows) * 9)) * (1.08 - 0.16 * np.abs(rows))  # grime where they meet
-    return np.float32(np.clip(picture, 0.01, 1) ** 2.2)
+    return np.ascontiguousarray(np.float32(np.clip(picture, 0.01, 1) ** 2.2).transpose(2, 0, 1))
 
 
 def _rgb(colour):
@@ -233,12 +234,13 @@ OCCLUDERS = ("pole", "column", "planter", "car", "railing")
 
 
 def occlude(picture: np.ndarray, kind: str, place: np.ndarray) -> None:
-    """Put something before the person, in place. picture (H, W, 3) linear; place: four numbers in [0, 1]."""
-    h, w, _ = picture.shape
+    """Put something before the person, in place. picture (3, H, W) linear; place: four numbers in [0, 1]."""
+    _, h, w = picture.shape
     y = ((np.arange(h, dtype=np.float32) + 0.5) / h)[:, None]
     x = ((np.arange(w, dtype=np.float32) + 0.5) / w)[None]
     side, size, tone, hue = (float(p) for p in place)
     grey = np.float32((0.03 + 0.25 * tone**2) * (1 + 0.15 * np.cos(2 * np.pi * (hue + np.array((0, 1 / 3, 2 / 3))))))
+    grey = grey[:, None, None]
 
     def inside(distance, soft=0.012):  # 1 inside, 0 outside, soft between
         return np.clip(0.5 - distance / soft / 2, 0, 1)
@@ -259,70 +261,90 @@ def occlude(picture: np.ndarray, kind: str, place: np.ndarray) -> None:
         leaf = 0.045 * np.sin(23 * x + 9 * hue) + 0.03 * np.sin(47 * x + 60 * y) + 0.02 * np.sin(90 * y)
         bush = np.hypot((x - centre) / (half + 0.05), (y - top) / 0.17) - 1 + leaf * 4
         leaves = inside(bush, 0.2) * (box > 0)
-        alpha, light = np.maximum(inside(box), leaves), 1 + 0 * x * y
-        green = np.float32((0.045, 0.075, 0.030)) * (1 + 6 * leaf[..., None])
-        grey = np.where(leaves[..., None] > 0.01, green, grey)
+        alpha, light = np.maximum(inside(box), leaves), np.ones_like(x)
+        green = np.float32((0.045, 0.075, 0.030))[:, None, None] * (1 + 6 * leaf)
+        grey = np.where(leaves > 0.01, green, grey)
     else:
         top = 0.66 + 0.12 * size
         roof = top + 0.10 * np.clip(np.abs(x - side) - 0.25, 0, 1)
-        alpha, light = (
-            inside(roof - y),
-            0.7 + 0.9 * np.exp(-(((y - roof - 0.05) / 0.03) ** 2)) - 0.4 * (y > roof + 0.16),
-        )
-    alpha = np.float32(alpha)[..., None]
-    picture += alpha * (grey * np.float32(np.clip(light, 0.25, 2))[..., None] - picture)
+        shine, body = np.exp(-(((y - roof - 0.05) / 0.03) ** 2)), y > roof + 0.16
+        alpha, light = inside(roof - y), 0.7 + 0.9 * shine - 0.4 * body
+    picture += np.float32(alpha) * (grey * np.float32(np.clip(light, 0.25, 2)) - picture)
+
+
+def develop(light: np.ndarray, cam: Camera, exposure: float, noise_at: int) -> np.ndarray:
+    """What one camera makes of the light: (3, H, W) float32 linear to (H, W, 3) uint8. Changes `light`.
+
+    exposure is a factor (a cloud, a shadow); noise_at in [0, 1 << 19) says which noise.
+    """
+    _, h, w = light.shape
+    strength, haze = _exposed(cam, h, w)
+    light *= strength
+    light *= np.float32(exposure)
+    if cam.haze:
+        light += haze
+    shown = tone_curve(cam.contrast).take(light.astype(np.intp), mode="clip")
+    if cam.saturation != 1:
+        grey = shown[0] * np.float32(0.30) + shown[1] * np.float32(0.59) + shown[2] * np.float32(0.11)
+        shown *= np.float32(cam.saturation)
+        shown += grey * np.float32(1 - cam.saturation)
+        np.clip(shown, 0, 255, out=shown)
+    down, right = _softened(h, cam.blur * h, cam.resolution), _softened(w, cam.blur * h, cam.resolution)
+    if down is not None:
+        # Sums of whole numbers (of 1/4096, of 1/16384) below 2^24 are exact: neither BLAS nor threads change a pixel.
+        shown = np.rint(down @ np.rint(shown, out=shown) * 4) / 4
+        shown = (shown.reshape(3 * h, w) @ right.T).reshape(3, h, w)
+    noise = _noise(cam.noise)
+    start = noise_at % (len(noise) - h * w * 3)
+    shown = np.rint(shown, out=shown).astype(np.int16)
+    shown += noise[start : start + h * w * 3].reshape(3, h, w)
+    np.clip(shown, 0, 255, out=shown)
+    picture = np.empty((h, w, 3), np.uint8)
+    for channel in range(3):  # faster than a transposed copy
+        picture[..., channel] = shown[channel]
+    return picture
 
 
 @lru_cache(maxsize=256)
 def tone_curve(contrast: float) -> np.ndarray:
     """Display value 0..255 of linear light 0..1 in 1,024 steps: sRGB's power and an S around middle grey."""
-    v = (np.arange(1024) / 1023) ** (1 / 2.2)
+    v = (np.arange(TONES) / (TONES - 1)) ** (1 / 2.2)
     return np.float32(255 * np.clip(0.45 + (v - 0.45) * contrast, 0, 1))
 
 
-@lru_cache(maxsize=2)
-def _noise_bank(size: int = 1 << 19) -> np.ndarray:
-    return np.random.default_rng(20150901).standard_normal(size, dtype=np.float32)
-
-
-def develop(light: np.ndarray, cam: Camera, exposure: float, noise_at: int) -> np.ndarray:
-    """What one camera makes of the light: (H, W, 3) float32 linear to uint8. Changes `light`.
-
-    exposure is a factor (a cloud, a shadow); noise_at in [0, 1 << 19) says which noise.
-    """
-    h, w, _ = light.shape
-    steps = np.float32(len(tone_curve(1.0)) - 1)  # of the tone curve
-    cast = np.float32(cam.cast)
-    light *= cast * (steps * np.float32(cam.gain * exposure * (1 - cam.haze)))
-    if cam.haze:
-        light += cast * (steps * np.float32(0.5 * cam.haze))
-    if cam.vignette > 0.01:
-        light *= _vignette(h, w, cam.vignette)
-    np.minimum(light, steps, out=light)
-    shown = tone_curve(cam.contrast).take(light.astype(np.int16))
-    if cam.saturation != 1:
-        grey = shown[..., 0] * np.float32(0.30) + shown[..., 1] * np.float32(0.59) + shown[..., 2] * np.float32(0.11)
-        shown *= np.float32(cam.saturation)
-        shown += (grey * np.float32(1 - cam.saturation))[..., None]
-        np.minimum(np.maximum(shown, 0, out=shown), 255, out=shown)
-    picture = Image.fromarray(shown.astype(np.uint8))
-    if cam.resolution < 0.97:
-        small = (max(8, round(w * cam.resolution)), max(16, round(h * cam.resolution)))
-        picture = picture.resize(small, Image.Resampling.BILINEAR)
-    if cam.blur * picture.height > 0.3:
-        picture = picture.filter(ImageFilter.GaussianBlur(cam.blur * picture.height))
-    if picture.width < w:
-        picture = picture.resize((w, h), Image.Resampling.BICUBIC)
-    bank = _noise_bank()
-    start = noise_at % (len(bank) - h * w * 3)
-    shown = bank[start : start + h * w * 3].reshape(h, w, 3) * np.float32(255 * cam.noise)
-    shown += np.asarray(picture)
-    shown += np.float32(0.5)
-    return np.minimum(np.maximum(shown, 0, out=shown), 255, out=shown).astype(np.uint8)
+@lru_cache(maxsize=64)
+def _exposed(cam: Camera, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
+    """Factor and haze of a camera, (3, h, w), from light to steps of the tone curve; its corners are darker."""
+    y = (np.arange(h)[:, None] / h - 0.5) * 2
+    x = (np.arange(w)[None] / w - 0.5) * 2
+    tint = np.array(cam.cast)[:, None, None] * (1 - cam.vignette * (0.6 * y**2 + 0.4 * x**2)) * (TONES - 1)
+    return np.float32(tint * cam.gain * (1 - cam.haze)), np.float32(tint * 0.5 * cam.haze)
 
 
 @lru_cache(maxsize=256)
-def _vignette(h, w, strength):
-    y = (np.arange(h)[:, None] / h - 0.5) * 2
-    x = (np.arange(w)[None] / w - 0.5) * 2
-    return np.float32(1 - strength * (0.6 * y**2 + 0.4 * x**2))[..., None]
+def _softened(size: int, sigma: float, resolution: float) -> np.ndarray | None:
+    """The lens and the sensor along one axis, (size, size): scaled down, blurred and scaled up again; None if sharp.
+
+    sigma of the blur, in pixels of the smaller picture at `resolution`. Entries are multiples of 1/4096.
+    """
+    if resolution >= 0.97 and sigma <= 0.3:
+        return None
+    small = max(8, round(size * resolution)) if resolution < 0.97 else size
+    along = np.arange(small)
+    blur = np.exp(-(((along[:, None] - along) / max(sigma * small / size, 0.2)) ** 2) / 2)
+    blur /= blur.sum(1, keepdims=True)
+    there = Image.fromarray(np.eye(size, dtype=np.float32)).resize((size, small), Image.Resampling.BILINEAR)
+    back = Image.fromarray(np.eye(small, dtype=np.float32)).resize((small, size), Image.Resampling.BICUBIC)
+    whole = np.asarray(back, np.float64) @ blur @ np.asarray(there, np.float64)
+    return np.float32(np.rint(whole * 4096) / 4096)
+
+
+@lru_cache(maxsize=64)
+def _noise(strength: float, size: int = 1 << 19) -> np.ndarray:
+    """Noise in display values, (size,) int16."""
+    return np.rint(_noise_bank(size) * np.float32(255 * strength)).astype(np.int16)
+
+
+@lru_cache(maxsize=1)
+def _noise_bank(size: int) -> np.ndarray:
+    return np.random.default_rng(20150901).standard_normal(size, dtype=np.float32)

@@ -1,6 +1,7 @@
 """Who walks over the Plaza: the identities of a world, drawn from its seed."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
@@ -86,16 +87,26 @@ def stream(world: int, purpose: str, *key: int) -> np.random.Generator:
 
 def pick(rng: np.random.Generator, table, jitter: float = 0.035) -> Colour:
     """A colour of a weighted palette, a little off the rack."""
-    weights = np.array([w for w, _ in table], float)
-    colour = np.array(table[rng.choice(len(table), p=weights / weights.sum())][1])
+    colour = np.array(table[_draw(rng, tuple(w for w, _ in table))][1])
     colour = colour * (1 + jitter * 2 * rng.standard_normal()) + jitter * rng.standard_normal(3)
     return tuple(float(c) for c in np.clip(colour, 0.03, 0.97))
 
 
 def choose(rng: np.random.Generator, **weights: float) -> str:
     """One of the names, by weight."""
-    p = np.array(list(weights.values()))
-    return str(rng.choice(list(weights), p=p / p.sum()))
+    return list(weights)[_draw(rng, tuple(weights.values()))]
+
+
+def _draw(rng: np.random.Generator, weights: tuple[float, ...]) -> int:
+    """What rng.choice(len(weights), p=weights / sum(weights)) draws, in a fraction of its time."""
+    return int(_borders(weights).searchsorted(rng.random(), side="right"))
+
+
+@lru_cache(maxsize=1024)
+def _borders(weights: tuple[float, ...]) -> np.ndarray:
+    p = np.array(weights, float)
+    p = (p / p.sum()).cumsum()
+    return p / p[-1]
 
 
 def person(world: int, pid: int) -> Person:

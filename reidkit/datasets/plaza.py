@@ -146,15 +146,14 @@ def _render_all(part: Path, plan: Plan, workers, progress) -> Iterator[int]:
     need = 6_000 * (plan.height / 128) ** 2 * (total - done) * (1 if plan.layout == "market1501" else 12)
     if shutil.disk_usage(part).free < need:
         raise OSError(errno.ENOSPC, f"the rest takes about {need / 1e6:,.0f} MB")
-    workers = workers or min(
-        joblib.cpu_count(), 1 + (total - done) // 1_000
-    )  # a process starts as slowly as it renders 1,000
+    workers = workers or min(joblib.cpu_count(), 1 + (total - done) // 1_000)  # starting one takes as long as 1,000
     yield done
     with bar(total, f"Plaza, world {plan.world}, gap {plan.gap:g}", "images", show=progress, initial=done) as shown:
         if workers == 1:
             counts = (_do(job, part, plan) for job in left)
         else:
-            pool = joblib.Parallel(workers, return_as="generator_unordered", batch_size=4)
+            with joblib.parallel_config("loky", inner_max_num_threads=1):
+                pool = joblib.Parallel(workers, return_as="generator_unordered", batch_size=4)
             counts = pool(joblib.delayed(_do)(job, part, plan) for job in left)
         for count in counts:
             done += count
@@ -165,22 +164,25 @@ def _render_all(part: Path, plan: Plan, workers, progress) -> Iterator[int]:
 def _do(job: Job, part: Path, plan: Plan) -> int:
     pictures = render(plan.world, job.pid, job.shots, gap=plan.gap, cameras=plan.cameras, height=plan.height)
     for picture, file in zip(pictures, job.files, strict=True):
-        if not (part / file).exists():
+        path = os.path.join(part, file)
+        if not os.path.exists(path):
             coded = io.BytesIO()
             how = {"format": "PNG"} if file.endswith(".png") else {"format": "JPEG", "quality": 92, "subsampling": 0}
             Image.fromarray(picture).save(coded, **how)
-            _write(part / file, coded.getbuffer())
+            _write(path, coded.getbuffer())
     return len(job.files)
 
 
-def _write(path: Path, data) -> None:
+def _write(path, data) -> None:
     """Write a file whole or not at all."""
-    passing = path.with_name(f"{path.name}.tmp")
+    passing = f"{path}.tmp"
     try:
-        passing.write_bytes(data)
+        with open(passing, "wb") as file:
+            file.write(data)
         os.replace(passing, path)
-    finally:
-        passing.unlink(missing_ok=True)
+    except BaseException:
+        Path(passing).unlink(missing_ok=True)
+        raise
 
 
 def _finish(part: Path, plan: Plan) -> None:

@@ -9,7 +9,7 @@ from .base import DatasetError
 from .people import stream
 from .rendering import Shot
 
-VERSION = 1  # of the pictures: a world made by another version is another world
+VERSION = 2  # of the pictures: a world made by another version is another world
 STRANGERS = 10_000  # pids from here on are the people of the distractors
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .bodies import Solids
 
-NOTHING, FRINGE = -10, -8  # depths of pixels that see nothing, and of those at an edge, to which their share is added
+NOTHING = FRINGE = -4096  # depth of pixels that see nothing, and to which pixels at an edge add their share
 
 
 @dataclass
@@ -30,13 +30,13 @@ class View:
     v0: np.ndarray
     lean: np.ndarray
 
-    def up(self, h: int) -> np.ndarray:
-        """v of every row, (B, h)."""
-        return self.v0[:, None] - (np.arange(h, dtype=np.float32) + (0.5 - h / 2)) / self.scale[:, None]
+    def up(self, h: int, picture=slice(None)) -> np.ndarray:
+        """v of every row, (B, h), or (h,) of one picture."""
+        return self.v0[picture, None] - (np.arange(h, dtype=np.float32) + (0.5 - h / 2)) / self.scale[picture, None]
 
-    def right(self, w: int) -> np.ndarray:
-        """u - u0 of every column, (B, w), in rows where `stretch` is 1."""
-        return (np.arange(w, dtype=np.float32) + (0.5 - w / 2)) / self.scale[:, None]
+    def right(self, w: int, picture=slice(None)) -> np.ndarray:
+        """u - u0 of every column, (B, w), or (w,) of one picture, in rows where `stretch` is 1."""
+        return (np.arange(w, dtype=np.float32) + (0.5 - w / 2)) / self.scale[picture, None]
 
     def stretch(self, v: np.ndarray) -> np.ndarray:
         """What a pixel spans to the right at height v (B, h), relative to the middle of the picture."""
@@ -47,7 +47,7 @@ class View:
 class Seen:
     """The N pixels of B pictures (h, w) that see a body.
 
-    depth   (B, h, w) towards the camera, NOTHING elsewhere     share   (N,) of the pixel that the body fills
+    depth   (B, h, w) towards the camera, very low elsewhere    share   (N,) of the pixel that the body fills
     spot    (N,) which pixel of B h w, increasing               ends    B + 1 borders between the pictures' pixels
     solid   (N,) which solid                                    place   (N,) how far along it, 0 … 1
     xyz, normal   (3, N) in the body's frame
@@ -70,47 +70,52 @@ class Seen:
 
 def cast(solids: Solids, view: View, h: int, w: int) -> Seen:
     """A ray through the middle of every pixel. Edges against the background are smoothed over a pixel."""
-    b, v, u = len(view.scale), view.up(h), view.right(w)
-    stretch = view.stretch(v)
+    b, picture = len(view.scale), np.arange(len(view.scale))[:, None]
+    v, u = view.up(h) * view.scale[:, None], np.arange(w, dtype=np.float32) + np.float32(0.5 - w / 2)  # in pixels
+    stretch, u1 = view.stretch(view.up(h)), np.stack([u, np.ones_like(u)], 1)
     cones = _Cones(solids, view)
     depth = np.full(b * h * w, NOTHING, np.float32)
     entry = np.zeros(b * h * w, np.int32)  # the row of `found` that each pixel sees
     found, total = [], 0
-    picture = np.arange(b)[:, None]
-    for p, (rows, cols) in enumerate(cones.windows(view, u, v, stretch)):  # (B, th), (B, tw)
-        uu = u[picture, cols][:, None] * stretch[picture, rows][:, :, None] + view.u0[:, None, None]  # (B, th, tw)
-        near, *local = cones.hit(p, uu, v[picture, rows][:, :, None])
-        index = ((picture * h + rows) * w)[:, :, None] + cols[:, None]
+    for p, (rows, cols) in enumerate(cones.windows(v, stretch, u)):  # (B, th), (B, tw)
+        near, *local = cones.hit(p, u1[cols], v[picture, rows], stretch[picture, rows])
+        grid = np.arange(rows.shape[1])[:, None] * w + np.arange(cols.shape[1])
+        index = ((picture * h + rows[:, :1]) * w + cols[:, :1])[:, :, None] + grid
         chosen = np.flatnonzero(near > depth.take(index))
         spot = index.ravel().take(chosen)
         depth[spot] = near.ravel().take(chosen)
-        entry[spot] = np.arange(total, total + len(spot))
+        entry[spot] = np.arange(total, total + len(spot), dtype=np.int32)
         total += len(spot)
         found.append([a.ravel().take(chosen) for a in local])
     spot = np.flatnonzero(depth > NOTHING)
     which = entry.take(spot)
     solid = np.repeat(np.arange(len(found), dtype=np.int32), [len(f[0]) for f in found]).take(which)
-    s, place, *local = (np.concatenate(column).take(which) for column in zip(*found, strict=True))
+    s, place, x, y, z = (np.concatenate(column).take(which) for column in zip(*found, strict=True))
     share = np.minimum(depth.take(spot) - FRINGE, 1)
     depth[spot] = s
-    basis = cones.basis.reshape(-1, 9).take(spot // (h * w) * len(found) + solid, 0)  # (N, 9)
-    normal = np.stack([sum(basis[:, 3 * j + k] * local[j] for j in range(3)) for k in range(3)])
+    m = cones.basis.take(spot // (h * w) * len(found) + solid, 1)  # (9, N)
+    normal = np.stack([m[k] * x + m[3 + k] * y + m[6 + k] * z for k in range(3)])
     normal /= np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2) + np.float32(1e-9)
     ends = np.searchsorted(spot, np.arange(b + 1) * (h * w))
-    seen = Seen(depth.reshape(b, h, w), share, spot, ends, solid, place, np.empty_like(normal), normal)
-    row, col = np.divmod(spot % (h * w), w)
+    depth = depth.reshape(b, h, w) / view.scale[:, None, None]
+    seen = Seen(depth, share, spot, ends, solid, place, np.empty_like(normal), normal)
     for i, at in enumerate(seen.parts):
-        uvs = (u[i].take(col[at]) * stretch[i].take(row[at]) + view.u0[i], v[i].take(row[at]), s[at])
+        local = spot[at] - i * (h * w)
+        up, middle, turn = np.repeat(v[i], w).take(local), view.u0[i] * view.scale[i], view.rotation[i] / view.scale[i]
+        right = (u * stretch[i][:, None]).ravel().take(local) + middle
         for k in range(3):
-            seen.xyz[k, at] = sum(view.rotation[i, j, k] * uvs[j] for j in range(3))
+            seen.xyz[k, at] = turn[0, k] * right + turn[1, k] * up + turn[2, k] * s[at]
     return seen
 
 
 class _Cones:
-    """Every solid of every picture in coordinates of its own: x along the axis as seen, y across, w along the ray."""
+    """Every solid of every picture in coordinates of its own: x along the axis as seen, y across, w along the ray.
+
+    Lengths are in pixels, so that the last half pixel inside an edge and the first outside are where its share fades.
+    """
 
     def __init__(self, solids: Solids, view: View):
-        flat, turn = solids.flat, view.rotation.transpose(0, 2, 1)
+        flat, turn, scale = solids.flat, view.rotation.transpose(0, 2, 1), view.scale[:, None]
         m = (1 / flat)[None, :, :, None] * turn[:, None]  # (B, P, 3, 3): from the view to where the solid is round
         ray = m[..., 2]
         stretch = np.sqrt((ray * ray).sum(-1))  # (B, P)
@@ -123,62 +128,68 @@ class _Cones:
         across = np.where((length > 1e-5)[..., None], across, any_way)
         e1 = across / np.sqrt((across * across).sum(-1, keepdims=True))
         e2 = np.cross(ray, e1)
-        # x, y and w at (u, v): coefficients of u and v, and a constant; (3, B, P) each
-        for name, e in (("x", e1), ("y", e2), ("w", ray)):
-            linear = [(m[..., 0] * e).sum(-1), (m[..., 1] * e).sum(-1), -(a * e).sum(-1)]
-            setattr(self, name, np.float32(np.stack(linear)))
-        self.stretch, self.dw, self.length = map(np.float32, (stretch, dw, length))
-        self.basis = np.float32(
-            np.stack([e1, e2, ray], 2) / flat[:, None]
-        )  # (B, P, 3, 3): gradients to the body's frame
-        self.r0 = np.float32(solids.radii[:, 0] - 0.5 / view.scale[:, None])  # half a pixel less: edges fade outwards
-        self.dr = solids.radii[:, 1] - solids.radii[:, 0]
-        self.pace, self.cut = np.float32(1 / view.scale), solids.cut
+        self.basis = np.float32(np.stack([e1, e2, ray], 2) / flat[:, None]).reshape(-1, 9).T.copy()  # (9, B P)
+        r0 = solids.radii[:, 0] * scale - 0.5  # half a pixel less: edges fade outwards
+        dr, dw, length = (solids.radii[:, 1] - solids.radii[:, 0]) * scale, dw * scale, length * scale
+        m2 = np.maximum(length**2 - dr**2, 1e-3)
+        # x, y and w at (u, v): coefficients of u and v, and a constant (with the middle of the picture in it)
+        lines = []
+        for e, by in ((e1, 1), (e2, 1), (ray, 1 / stretch)):
+            right, up, rest = (m[..., 0] * e).sum(-1), (m[..., 1] * e).sum(-1), -(a * e).sum(-1)
+            lines.append([right * by, up * by, (rest + right * view.u0[:, None]) * scale * by])
+        self.lines = np.ascontiguousarray(np.float32(lines).transpose(3, 1, 2, 0))[..., None]  # (P, 3, B, 3, 1)
+        numbers = [r0, dr, length, r0 * dr, m2, m2 * r0**2, dw / (m2 * np.sqrt(dw**2 + m2)), 1 / m2, dw / stretch]
+        numbers = np.float32(np.broadcast_arrays(*numbers, 1 / stretch))  # (10, B, P)
+        self.numbers = np.ascontiguousarray(numbers.transpose(2, 0, 1))[..., None]  # (P, 10, B, 1)
+        self.flat, self.cut = flat.min(1) < 1, solids.cut
         ends = np.stack([solids.a, solids.b], 2) @ turn[:, None]  # (B, P, 2, 3) in the view
         reach = (solids.radii * flat.max(1, keepdims=True))[None, :, :, None] * np.float32((1, 1))
-        self.low, self.high = (ends[..., :2] - reach).min(2), (ends[..., :2] + reach).max(2)  # (B, P, 2)
+        low, high = (ends[..., :2] - reach).min(2), (ends[..., :2] + reach).max(2)  # (B, P, 2)
+        low[..., 0] -= view.u0[:, None]
+        high[..., 0] -= view.u0[:, None]
+        self.low, self.high = low * scale[..., None], high * scale[..., None]
 
-    def windows(self, view, u, v, stretch):
+    def windows(self, v, stretch, u):
         """For each solid, the rows (B, th) and columns (B, tw) of the pixels that may see it."""
-        (b, h), w = v.shape, u.shape[1]
-        scale, picture = view.scale[:, None], np.arange(b)[:, None]
-        top, bottom = ((v[:, :1] - side[..., 1]) * scale for side in (self.high, self.low))  # (B, P)
-        rows = _windows(top - 1, bottom + 2, h)
+        h, w, picture = v.shape[1], len(u), np.arange(len(v))[:, None]
+        top, bottom = v[:, :1] - self.high[..., 1], v[:, :1] - self.low[..., 1]  # (B, P)
+        rows = _windows(top, bottom, h)
         grow = 1 / np.minimum(*(stretch[picture, np.clip(side.astype(int), 0, h - 1)] for side in (top, bottom)))
-        left, right = (side[..., 0] - view.u0[:, None] for side in (self.low, self.high))
+        left, right = self.low[..., 0], self.high[..., 0]
         left, right = np.minimum(left, left * grow), np.maximum(right, right * grow)
-        cols = _windows((left - u[:, :1]) * scale - 1, (right - u[:, :1]) * scale + 2, w)
-        return zip(rows, cols, strict=True)
+        return zip(rows, _windows(left - u[0], right - u[0], w), strict=True)
 
-    def hit(self, p, u, v):
-        """Where rays meet solid p. u (B, th, tw), v (B, th, 1).
+    def hit(self, p, u, v, stretch):
+        """Where rays meet solid p. u (B, tw, 2) with a 1 beside each, v and stretch (B, th).
 
         Returns six arrays (B, th, tw): the depth to compare, the depth, the place along the solid, and the gradient's
         three parts. Written in place: this is where the time goes.
         """
-        stretch, dw, length = (each[:, p, None, None] for each in (self.stretch, self.dw, self.length))
-        (xu, xv, x0), (yu, yv, y0), (wu, wv, w0) = (each[:, :, p, None, None] for each in (self.x, self.y, self.w))
-        r0, dr, pace = self.r0[:, p, None, None], self.dr[p], self.pace[:, None, None]
-        x = xu * u + (xv * v + x0)
-        y = yu * u + (yv * v + y0)
-        m = np.maximum(length**2 - dr * dr, np.float32(1e-7))
+        r0, dr, length, r0dr, m, mr0, root, per_m, dw, per_stretch = self.numbers[p, :10, :, :, None]
+        right, up, rest = self.lines[p]  # (B, 3, 1) each
+        (b, th), tw = v.shape, u.shape[1]
+        by_row = np.empty((b, 3, th, 2), np.float32)  # factors of the column's u and of 1
+        np.multiply(right, stretch[:, None], out=by_row[..., 0])
+        np.add(up * v[:, None], rest, out=by_row[..., 1])
+        lines = by_row.reshape(b, 3 * th, 2) @ u.transpose(0, 2, 1)
+        x, y, w0 = lines.reshape(b, 3, th, tw).transpose(1, 0, 2, 3)
         half = length * x
-        half += r0 * dr
-        y2 = y * y
+        half += r0dr
+        y2 = np.multiply(y, y)
         # dw t + sqrt((r0 + dr t)^2 - y^2 - (x - length t)^2) is highest at
         #     t = half / m + dw sqrt((half^2 + m (r0^2 - y^2 - x^2)) / (dw^2 + m)) / m
         t = half * half
         q = x * x
         q += y2
-        np.subtract(r0 * r0, q, out=q)
         q *= m
-        t += q
+        t -= q
+        t += mr0
         np.maximum(t, 0, out=t)
         np.sqrt(t, out=t)
-        t *= dw / (m * np.sqrt(dw**2 + m))
-        half /= m
+        t *= root
+        half *= per_m
         t += half
-        past = (t - 1) * (length / pace) if self.cut[p] else None  # pixels beyond the hem
+        past = (t - 1) * length if self.cut[p] else None  # pixels beyond the hem
         np.maximum(t, 0, out=t)
         np.minimum(t, 1, out=t)
         x -= np.multiply(length, t, out=half)
@@ -189,24 +200,23 @@ class _Cones:
         share = np.sqrt(q)  # the distance between ray and centre
         np.multiply(r, r, out=y2)
         y2 -= q
-        w = np.sqrt(np.maximum(y2, 0, out=y2), out=y2)
+        np.maximum(y2, 0, out=y2)
+        w = np.sqrt(y2, out=y2)
         np.subtract(r, share, out=share)
-        share /= pace
         share += 1  # 1 and more: the pixel is filled
         if past is not None:
             np.minimum(share, 1 - past, out=share)
-        s = dw * t
-        s += w
-        s -= wu * u
-        s -= wv * v + w0
-        s /= stretch
-        near = np.where(share >= 1, s, share + np.float32(FRINGE))
-        near[share <= 0] = NOTHING
-        return near, s, t, x, y, w
+        s = np.multiply(dw, t, out=half)
+        s += np.multiply(w, per_stretch, out=q) if self.flat[p] else w
+        s -= w0
+        filled = share >= 1
+        share += np.float32(FRINGE)  # NOTHING and less: the ray misses
+        np.copyto(share, s, where=filled)
+        return share, s, t, x, y, w
 
 
 def _windows(low, high, size):
     """P windows of pixel numbers (B, length): for every picture as long as the longest needs to hold [low, high]."""
-    low, high = (np.clip(edge, 0, size - 1).astype(int) for edge in (low, high))
+    low, high = (np.clip(np.floor(edge), 0, size - 1).astype(int) for edge in (low + 0.4, high + 0.6))
     lengths = (high - low).max(0) + 1
     return [np.minimum(low[:, p], size - n)[:, None] + np.arange(n) for p, n in enumerate(lengths.tolist())]

@@ -11,7 +11,7 @@ from .clothes import CLOTH, PARTS, paint
 from .people import Person, person, stream
 from .raycasting import Seen, View, cast
 
-BATCH = 16  # pictures rendered at a time
+BATCH = 32  # pictures rendered at a time
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ class _Draws:
 
 def _draw(world: int, pid: int, shots: Sequence[Shot], gap: float, cameras: int) -> _Draws:
     """Read the streams. A tracklet's has 20 uniform numbers, an image's 12 normal ones, whatever is made of them."""
-    track = np.array([stream(world, "tracklet", pid, shot.cam, shot.tracklet).random(20) for shot in shots])
+    passages = {(shot.cam, shot.tracklet): None for shot in shots}
+    passages = {key: stream(world, "tracklet", pid, *key).random(20) for key in passages}
+    track = np.array([passages[shot.cam, shot.tracklet] for shot in shots])
     image = np.array([stream(world, "image", pid, shot.cam, shot.image).standard_normal(12) for shot in shots])
     cams = [camera(world, shot.cam, gap) for shot in shots]
     heading, spread, both_ways, jitter, occlusion = (
@@ -146,7 +148,7 @@ def _render(who: Person, d: _Draws, shots: Sequence[Shot], height: int) -> np.nd
         if shot.crop != "empty":
             _shade_ground(light, view, cam, i)
             light *= 1 - share[i]
-            light += colour[i]
+            light += colour[:, i]
         if d.occluder[i]:
             occlude(light, *d.occluder[i])
         out[i] = develop(light, cam, d.exposure[i], int(d.noise[i]))
@@ -173,20 +175,20 @@ def _view(who: Person, solids: Solids, d: _Draws, h: int) -> View:
 def _backdrop(d: _Draws, i: int, h: int, w: int) -> np.ndarray:
     wide = background(*d.wide[i], h)
     foot = int(h * np.clip(0.92 - 1.25 * d.cams[i].pitch, 0.12, 0.86))  # the row where wall and ground meet
-    left = int(d.where[i] * (wide.shape[1] - w - 8) + 4 + np.clip(d.shift[i, 0] * h, -4, 4))
-    return wide[h - foot : 2 * h - foot, left : left + w].copy()
+    left = int(d.where[i] * (wide.shape[2] - w - 8) + 4 + np.clip(d.shift[i, 0] * h, -4, 4))
+    return wide[:, h - foot : 2 * h - foot, left : left + w].copy()
 
 
 def _shade_ground(light, view: View, cam: Camera, i: int) -> None:
-    """Put a soft shadow at the feet, longer away from the sun, on light (h, w, 3)."""
-    h, w, _ = light.shape
+    """Put a soft shadow at the feet, longer away from the sun, on light (3, h, w)."""
+    _, h, w = light.shape
     f = np.float32
     steep = f(max(np.sin(cam.pitch), 0.12))
     feet = int((view.v0[i] + 0.01) * view.scale[i] + h / 2)  # their row
     reach = int(0.45 * steep * view.scale[i]) + 1
     rows = slice(max(feet - reach, 0), max(min(feet + reach, h), 0))
-    far = (view.up(h)[i, rows, None] - f(0.004)) / steep  # on the ground, away from the camera
-    u = view.u0[i] + view.right(w)[i]
+    far = (view.up(h, i)[rows, None] - f(0.004)) / steep  # on the ground, away from the camera
+    u = view.u0[i] + view.right(w, i)
     away_u, away_far = f(-np.sin(cam.sun[0])), f(np.cos(cam.sun[0]))
     half = f(min(0.25 / np.tan(cam.sun[1]), 0.4) / 2)
     du, dfar = u - away_u * half, far - away_far * half
@@ -194,11 +196,11 @@ def _shade_ground(light, view: View, cam: Camera, i: int) -> None:
     across = (du * away_far - dfar * away_u) / f(0.11)
     long = np.exp(-along * along - across * across) * f(0.65 - 0.5 * cam.ambient)
     near = np.exp(-((u / f(0.12)) ** 2)) * np.exp(-((far / f(0.10)) ** 2)) * f(0.55)
-    light[rows] *= (1 - np.maximum(near, long))[..., None]
+    light[:, rows] *= 1 - np.maximum(near, long)
 
 
 def _body(who: Person, d: _Draws, solids: Solids, view: View, h: int, w: int):
-    """The lit person: colour (B, h, w, 3), already times its share of the pixel, and that share (B, h, w, 1)."""
+    """The lit person: colour (3, B, h, w), already times its share of the pixel, and that share (B, h, w)."""
     b = len(view.scale)
     seen = cast(solids, view, h, w)
     for i, at in enumerate(seen.parts):
@@ -206,31 +208,43 @@ def _body(who: Person, d: _Draws, solids: Solids, view: View, h: int, w: int):
     part = np.array([PARTS.index(p) for p in solids.part], np.int8)[seen.solid]
     colour = paint(who, d.pose, part, seen.spot // (h * w), seen.place, seen.xyz, seen.normal)
     light = _light(who, d, view, seen, part) * _crevices(seen.depth).ravel().take(seen.spot) * seen.share
-    rgb, share = np.zeros((b * h * w, 3), np.float32), np.zeros((b * h * w, 1), np.float32)
-    rgb[seen.spot] = colour * light[:, None]
-    share[seen.spot, 0] = seen.share
-    return rgb.reshape(b, h, w, 3), share.reshape(b, h, w, 1)
+    rgb, share = np.zeros((3, b * h * w), np.float32), np.zeros(b * h * w, np.float32)
+    for channel, lit in zip(rgb, colour * light, strict=True):
+        channel[seen.spot] = lit
+    share[seen.spot] = seen.share
+    return rgb.reshape(3, b, h, w), share.reshape(b, h, w)
 
 
 def _light(who: Person, d: _Draws, view: View, seen: Seen, part) -> np.ndarray:
     """Light on each point, (N,): the sun, the sky and the ground; cloth has creases."""
     x, y, _ = seen.xyz
     creases = np.sin(34 * y + 20 * x + who.folds[0]) * np.sin(55 * x + 13 * y + who.folds[5])
-    creases *= np.float32(0.16) * CLOTH[part]
-    light = np.empty(len(part), np.float32)
-    for i, (cam, at) in enumerate(zip(d.cams, seen.parts, strict=True)):
-        azimuth, elevation = cam.sun
-        up, ahead = np.sin(elevation), np.cos(elevation) * np.cos(azimuth)
-        c, s = np.cos(cam.pitch), np.sin(cam.pitch)
-        sun = np.float32((np.cos(elevation) * np.sin(azimuth), up * c - ahead * s, up * s + ahead * c))  # in the view
-        sun, eye = (view.rotation[i] * sun[:, None]).sum(0), view.rotation[i, 2]  # in the body's frame
-        n = seen.normal[:, at]
-        facing = n[0] * sun[0] + n[1] * sun[1] + n[2] * sun[2]
-        ambient = np.float32(np.clip(cam.ambient + 0.3 * (d.sunny[i] - 0.5), 0.2, 0.95))
-        direct = np.maximum(facing + creases[at] + np.float32(0.2), 0) * ((1 - ambient) * np.float32(1.33))
-        sky = (n[1] * np.float32(0.38) + np.float32(0.62)) * (ambient * np.float32(1.25))
-        rim = np.float32(0.80) + np.float32(0.20) * (n[0] * eye[0] + n[1] * eye[1] + n[2] * eye[2])
-        light[at] = (direct + sky) * rim
+    creases *= (np.float32(0.16) * CLOTH).take(part)
+    azimuth, elevation = np.array([cam.sun for cam in d.cams]).T
+    pitch, ambient = np.array([(cam.pitch, cam.ambient) for cam in d.cams]).T
+    ambient = np.clip(ambient + 0.3 * (d.sunny - 0.5), 0.2, 0.95)
+    up, ahead, c, s = np.sin(elevation), np.cos(elevation) * np.cos(azimuth), np.cos(pitch), np.sin(pitch)
+    sun = np.stack([np.cos(elevation) * np.sin(azimuth), up * c - ahead * s, up * s + ahead * c], -1)  # in the view
+    sun, eye = (view.rotation * np.float32(sun)[:, :, None]).sum(1), view.rotation[:, 2]  # (B, 3) in the body's frame
+    counts = np.diff(seen.ends)
+
+    def each(numbers):  # (B,) to (N,)
+        return np.repeat(np.float32(numbers), counts)
+
+    n = seen.normal
+    direct = n[0] * each(sun[:, 0]) + n[1] * each(sun[:, 1]) + n[2] * each(sun[:, 2])
+    direct += creases
+    direct += np.float32(0.2)
+    np.maximum(direct, 0, out=direct)
+    direct *= each((1 - ambient) * 1.33)
+    light = n[1] * np.float32(0.38)
+    light += np.float32(0.62)
+    light *= each(ambient * 1.25)
+    light += direct
+    rim = n[0] * each(eye[:, 0]) + n[1] * each(eye[:, 1]) + n[2] * each(eye[:, 2])
+    rim *= np.float32(0.20)
+    rim += np.float32(0.80)
+    light *= rim
     return light
 
 
@@ -240,5 +254,20 @@ def _crevices(depth) -> np.ndarray:
     blurred = np.maximum(depth, np.float32(-0.25))
     for axis in (1, 2):
         for step in (size, 2 * size):
-            blurred = (blurred + np.roll(blurred, step, axis) + np.roll(blurred, -step, axis)) * np.float32(1 / 3)
-    return 1 - np.minimum(np.maximum((blurred - depth) * np.float32(7), 0), np.float32(0.55))
+            blurred = _mean_of_three(blurred.swapaxes(1, axis), step).swapaxes(1, axis)
+    blurred -= depth
+    blurred *= np.float32(7)
+    np.maximum(blurred, 0, out=blurred)
+    np.minimum(blurred, np.float32(0.55), out=blurred)
+    return 1 - blurred
+
+
+def _mean_of_three(a, step):
+    """The mean of rows i - step, i and i + step of a (B, N, M), around the edges."""
+    total = np.empty_like(a)
+    np.add(a[:, step:], a[:, :-step], out=total[:, step:])
+    np.add(a[:, :step], a[:, -step:], out=total[:, :step])
+    total[:, :-step] += a[:, step:]
+    total[:, -step:] += a[:, :step]
+    total *= np.float32(1 / 3)
+    return total
