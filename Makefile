@@ -1,5 +1,6 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs first.
 PROFILE ?= demo
+NOTEBOOKS ?= all
 OUT     ?= runs
 PYTHON  ?= python3
 PY      := .venv/bin/python
@@ -23,12 +24,13 @@ $(UV):
 .venv/ready: requirements.lock pyproject.toml | $(UV)
 	@echo "setting up: .venv (several GB at the first time: torch)"
 	@test -x $(PY) || $(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
-	@$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements.lock
+	@$(UV) pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r requirements.lock
 	@$(UV) pip install --quiet --python $(PY) --no-deps -e .
 	@touch $@
 
 demo: setup ## execute the notebooks on Plaza and say where to look (PROFILE=smoke: in seconds)
-	@$(PY) tools/demo.py --profile $(PROFILE) --out $(OUT)
+	@$(PY) -m reidkit run $(NOTEBOOKS) --profile $(PROFILE) --out $(OUT)
+	@$(PY) -m reidkit report --runs $(OUT)
 
 test: setup lint ## lint, then every test, notebooks included (smoke profile)
 	@$(PY) -m pytest -n auto --dist loadgroup
@@ -40,13 +42,22 @@ lab: setup ## JupyterLab on notebooks/
 	@.venv/bin/jupyter lab --notebook-dir=notebooks
 
 notebooks: setup ## run every notebook (demo) and keep the outputs in notebooks/
-	@$(PY) tools/demo.py --profile demo --out $(OUT) --keep
+	@$(PY) -m reidkit run all --profile demo --out $(OUT)
+	@$(PY) tools/committed.py keep --runs $(OUT)
+
+verify: setup ## run every notebook anew and compare its numbers with the committed ones
+	@rm -rf $(OUT)/verify
+	@$(PY) -m reidkit run all --profile demo --out $(OUT)/verify || true
+	@$(PY) tools/committed.py verify --runs $(OUT)/verify
 
 pairs: setup ## bring notebooks/*.ipynb in line with notebooks/scripts/*.py
 	@$(PY) tools/pair.py
 
 bench: setup ## speed and memory, beside the floor; results in benchmarks/results/
 	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+
+gpu: setup ## what a GPU is good for, on whatever card is here
+	@$(PY) benchmarks/gpu.py
 
 lock: $(UV) ## make requirements.lock anew from pyproject.toml
 	@$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

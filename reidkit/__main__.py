@@ -6,16 +6,19 @@ Exit status: 0 done, 1 a run that failed, 2 something wrong with what was asked,
 import argparse
 import contextlib
 import logging
+import os
 import signal
 import sys
 import textwrap
 import time
 from pathlib import Path
 
-TOOLING = {"papermill", "nbclient", "nbformat", "jupyter_client", "ipykernel", "psutil", "yaml"}
+TOOLING = {"papermill", "nbclient", "nbformat", "jupyter_client", "ipykernel", "psutil", "yaml", "jinja2"}
+TOOLING |= {"dask", "distributed"}
 
 
 def main(argv: list[str] | None = None) -> int:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: one thread a process repeats to the bit
     args = _parser().parse_args(argv)
     from reidkit.datasets import DatasetError
     from reidkit.parameters import ParameterError
@@ -47,11 +50,16 @@ def add_run(commands) -> None:
             """\
             Run a notebook in a folder of its own: RUNS/NOTEBOOK/DATASET__KEY-VALUES__HASH/ with the executed notebook,
             results.json and log.txt. A finished run is not done twice, unless forced; the hash stands for notebook,
-            profile, dataset, parameters and code."""
+            profile, dataset, parameters and code. With several notebooks, or `all`, one that fails does not stop the
+            others, and the page of results (see `report`) is written after each."""
         ),
-        epilog="example:  python -m reidkit run 03 --dataset plaza --profile smoke -p gap 0.5 -p seeds '[0, 1]'",
+        epilog=textwrap.dedent(
+            """\
+            examples:  python -m reidkit run 03 --dataset plaza --profile smoke -p gap 0.5 -p seeds '[0, 1]'
+                       python -m reidkit run all --profile smoke"""
+        ),
     )
-    parser.add_argument("notebook", help="number, name or path: 03, 03_dcaml, my/03_dcaml.ipynb")
+    parser.add_argument("notebook", nargs="+", help="number, name or path: 03, 03_dcaml, my/03_dcaml.ipynb; or all")
     parser.add_argument("--dataset", metavar="NAME", help="plaza (default), market1501, folder, …")
     parser.add_argument("--data-root", metavar="DIR", help="where datasets are (default: the notebook's own data/)")
     parser.add_argument("--profile", metavar="NAME", help="smoke, demo (default), long or paper")
@@ -75,19 +83,63 @@ def add_run(commands) -> None:
 
 def run(args) -> int:
     from reidkit import runs
+    from reidkit.outcomes import duration, short
 
-    notebook = runs.find_notebook(args.notebook, args.notebooks)
+    notebooks = _notebooks(args)
     if args.help_notebook:
-        print(_parameter_table(notebook))
+        print("\n\n".join(_parameter_table(notebook) for notebook in notebooks))
         return 0
-    plan = runs.prepare(notebook, _given(args, runs.notebook_parameters(notebook)), args.out)
-    folder = _short(plan.folder)
+    plans = [
+        runs.prepare(notebook, _given(args, runs.notebook_parameters(notebook)), args.out) for notebook in notebooks
+    ]
+    if args.notebook == ["all"] or len(plans) > 1:
+        return _run_in_order(args, plans)
+    (plan,) = plans
     started = time.monotonic()
     if runs.execute(plan, force=args.force, progress=not args.quiet):
-        print(f"{notebook.stem}: finished in {_duration(time.monotonic() - started)}: {folder}")
+        print(f"{plan.notebook.stem}: finished in {duration(time.monotonic() - started)}: {short(plan.folder)}")
     else:
-        print(f"{notebook.stem}: finished before (--force runs it again): {folder}")
+        print(f"{plan.notebook.stem}: finished before (--force runs it again): {short(plan.folder)}")
     return 0
+
+
+def _notebooks(args) -> list[Path]:
+    from reidkit import runs
+
+    named = []
+    for name in args.notebook:
+        named += runs.all_notebooks(args.notebooks) if name == "all" else [runs.find_notebook(name, args.notebooks)]
+    return list(dict.fromkeys(named))
+
+
+def _run_in_order(args, plans) -> int:
+    """Several notebooks, one after another; the page of results grows with every picture; a table at the end."""
+    from tqdm import tqdm
+
+    from reidkit.outcomes import FAILED, attempt, duration, short, summary, table
+    from reidkit.report import write_report
+
+    outcomes, told = [], None
+    started = time.monotonic()
+    for number, plan in enumerate(plans, 1):
+        name = plan.notebook.stem
+
+        def shown(heading, name=name):
+            nonlocal told
+            page = write_report(args.out).page
+            if not args.quiet and told != (told := (name, heading)):
+                tqdm.write(f"    a picture under {heading!r}: look at {short(page)}")
+
+        tqdm.write(f"[{number}/{len(plans)}] {name}")
+        outcomes.append(outcome := attempt(plan, force=args.force, progress=not args.quiet, shown=shown))
+        if outcome.state == FAILED:
+            print(outcome.error, file=sys.stderr, flush=True)
+        page = write_report(args.out).page
+        tqdm.write(f"    {outcome.state} in {duration(outcome.seconds)}: {short(outcome.place)}")
+        tqdm.write(f"    look at {short(page)}, section {name!r}")
+    print(f"\n{table(outcomes)}\n\n{summary(outcomes)}, in {duration(time.monotonic() - started)}")
+    print(f"the page of results: {short(page)}")
+    return int(any(outcome.state == FAILED for outcome in outcomes))
 
 
 def _given(args, declared) -> dict:
@@ -115,6 +167,88 @@ def _parameter_table(notebook: Path) -> str:
     rows += [(p.name, p.type_name, repr(p.default), p.help) for p in notebook_parameters(notebook).values()]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join("  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows)
+
+
+# sweep ----------------------------------------------------------------------------------------------------------------
+
+
+def add_sweep(commands) -> None:
+    parser = commands.add_parser(
+        "sweep",
+        help="run a grid of notebooks, data sets, profiles, parameters and seeds",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Run the grid that a YAML file spans; finished runs are skipped, failed or killed ones redone.",
+        epilog=textwrap.dedent(
+            """\
+            the file:
+                notebooks: [02, 03]        # or {notebook: 03, parameters: {margin: [0.1, 0.3]}}
+                datasets: [plaza, {dataset: plaza, gap: 0.5}, {dataset: folder, data_root: my cameras}]
+                profiles: [demo]
+                parameters: {}             # a list of values each, for every notebook
+                seeds: [0, 1, 2]           # a run each
+
+            Without --scheduler the runs go to this machine, one a core, or one a GPU where there are any. With it, to
+            any Dask cluster that runs already, one a thread, or one a GPU where its workers declare --resources GPU=1.
+            Its workers need this environment and must see the same folders under the same names.
+
+            On SLURM, say on a login node with a shared home:
+                dask scheduler --interface ib0 --scheduler-file ~/scheduler.json &
+                sbatch --array=1-8 --gpus=1 --cpus-per-task=4 --time=8:00:00 --wrap \\
+                    "dask worker --scheduler-file ~/scheduler.json --nthreads 1 --resources GPU=1"
+                python -m reidkit sweep sweep.yaml --scheduler tcp://$(hostname):8786
+            Workers may come and go: the runs of one that is preempted are given to another. dask-jobqueue's
+            SLURMCluster(…).scheduler_address serves as well."""
+        ),
+    )
+    parser.add_argument("file", metavar="FILE.yaml", help="the grid; see below")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and about how long it takes, and stop")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler: tcp://127.0.0.1:8786")
+    parser.add_argument("--out", metavar="DIR", default="runs", help="where runs are kept (default: runs)")
+    parser.add_argument("--notebooks", metavar="DIR", help="where notebooks are (default: notebooks)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(command=sweep)
+
+
+def sweep(args) -> int:
+    from reidkit import sweeps
+    from reidkit.outcomes import FAILED, duration, summary, table
+
+    planned = sweeps.plan(args.file, out=args.out, notebooks=args.notebooks)
+    if args.dry_run:
+        print(sweeps.describe(planned, args.out, sweeps.slots(args.scheduler)))
+        return 0
+    started = time.monotonic()
+    outcomes = sweeps.sweep(planned, scheduler=args.scheduler, progress=not args.quiet)
+    print(f"{table(outcomes)}\n\n{summary(outcomes)}, in {duration(time.monotonic() - started)}")
+    return int(any(outcome.state == FAILED for outcome in outcomes))
+
+
+# report ---------------------------------------------------------------------------------------------------------------
+
+
+def add_report(commands) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="gather the runs into one page and one CSV",
+        description="Gather the runs into one HTML page that needs no network: tables beside what the papers printed, "
+        "verdicts on their claims, pictures, versions and times; and one CSV of its numbers.",
+    )
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="where runs are kept (default: runs)")
+    parser.add_argument(
+        "--out", metavar="FILE.html", help="the page (default: RUNS/report.html); its CSV lies beside it"
+    )
+    parser.set_defaults(command=report)
+
+
+def report(args) -> int:
+    from reidkit.outcomes import short
+    from reidkit.report import write_report
+
+    written = write_report(args.runs, args.out)
+    runs = f"{written.finished} finished run" + "s" * (written.finished != 1)
+    failed = f", {written.failed} failed" if written.failed else ""
+    print(f"{runs}{failed}: {short(written.page)}, {short(written.csv)}")
+    return 0
 
 
 # data -----------------------------------------------------------------------------------------------------------------
@@ -145,6 +279,7 @@ def add_data(commands) -> None:
 
 def data(args) -> int:
     from reidkit.datasets import plaza
+    from reidkit.outcomes import short
 
     names = ("cameras", "gap", "world", "height", "distractors", "junk", "layout", "workers")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
@@ -152,13 +287,13 @@ def data(args) -> int:
         given["train_ids"], given["test_ids"] = args.ids
     options = (plaza.MARKET_SIZE if args.market_size else {}) | given
     folder = plaza.generate(args.out, **options)
-    print(f"Plaza is in {_short(Path(folder))}")
+    print(f"Plaza is in {short(Path(folder))}")
     return 0
 
 
 # the rest -------------------------------------------------------------------------------------------------------------
 
-COMMANDS = (add_run, add_data)
+COMMANDS = (add_run, add_sweep, add_report, add_data)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -199,15 +334,6 @@ def _interruptible():
 def _complain(args, error, status: int) -> int:
     print(f"python -m reidkit {args.command.__name__}: {error}", file=sys.stderr)
     return status
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Beside a notebook that runs: its kernel process, and the line that tells how far it is."""
 
 import contextlib
+import json
 import os
 import re
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 from jupyter_client.kernelspec import KernelSpec
@@ -22,9 +24,10 @@ class KernelWatch:
                      pages that processes share count for each, so it bounds what the run needs from above
 
     Leaving the context ends whatever is left of the kernel's process group: processes that a cell has started too.
+    Meanwhile the file `note` says which process it is, for `end_kernel` after this process was killed.
     """
 
-    def __init__(self, log, *, tick=lambda: None):
+    def __init__(self, log, note: Path, *, tick=lambda: None):
         watch = self
 
         class Kernel(AsyncKernelManager):
@@ -37,10 +40,11 @@ class KernelWatch:
             async def start_kernel(self, **options):
                 await super().start_kernel(**options, stdout=log, stderr=log)
                 watch._pid = self.provisioner.pid
+                note.write_text(json.dumps({"pid": watch._pid, "created": psutil.Process(watch._pid).create_time()}))
 
         self.manager_class = Kernel
         self.peak_memory_mib = 0
-        self._pid, self._tick = None, tick
+        self._pid, self._note, self._tick = None, note, tick
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -51,6 +55,7 @@ class KernelWatch:
     def __exit__(self, *exception):
         self._done.set()
         self._thread.join()
+        self._note.unlink(missing_ok=True)
         if self._pid is None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -70,6 +75,14 @@ class KernelWatch:
                 self.peak_memory_mib = max(self.peak_memory_mib, round(resident / 2**20))
 
 
+def end_kernel(note: Path) -> None:
+    """Kill the kernel that `note` tells of, and what it has started, if it is still that process."""
+    with contextlib.suppress(OSError, ValueError, KeyError, psutil.Error):  # no note, half a note, no such process
+        told = json.loads(note.read_text())
+        if psutil.Process(told["pid"]).create_time() == told["created"]:
+            os.killpg(told["pid"], signal.SIGKILL)
+
+
 class Progress:
     """How far a notebook is, on stderr and in the log; also the file that papermill writes the notebook's prints to.
 
@@ -77,10 +90,11 @@ class Progress:
     for instance. Elsewhere: a line a section.
 
     place  the cell that runs now, in words: its number among the cells of the notebook, from 1, and its In [n]
+    shown  is called with the heading above a cell that has shown a picture, once the partial copy holds it
     """
 
-    def __init__(self, name, notebook, log, *, show=True):
-        self.name, self.log, self.show = name, log, show
+    def __init__(self, name, notebook, log, *, show=True, shown=lambda heading: None):
+        self.name, self.log, self.show, self.shown = name, log, show, shown
         self.place = "its start"
         self.headings = []  # above each cell
         for cell in notebook.cells:
@@ -107,6 +121,8 @@ class Progress:
 
     def cell_started(self, cell, cell_index):
         self._started += 1
+        if self._cell is not None and any("image/png" in output.get("data", {}) for output in self._cell.outputs):
+            self.shown(self._heading)
         self._cell = cell  # nbclient adds to its outputs while it runs
         if "injected-parameters" in cell.metadata.get("tags", []):
             self._injected = 1

@@ -5,9 +5,11 @@ import math
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -102,12 +104,36 @@ def _key(key: object, where: str) -> str:
     raise TypeError(f"{where} has the key {key!r}; keys are names or whole numbers")
 
 
+def metrics_of(rows: pd.DataFrame, parameters: Mapping = MappingProxyType({})) -> tuple[list[str], list[str]]:
+    """Which columns of a table of results say what a row is, and which are its numbers.
+
+    A row is its `variant`, and where there is no such column all that is text in it, or a parameter of the notebook
+    (`gap`, say). Seed, seconds and error are neither.
+    """
+    apart = ("seed", "seconds", "error")
+    filled = [column for column in rows.columns if column not in apart and rows[column].notna().any()]
+    numbers = [
+        column
+        for column in filled
+        if column not in ("variant", *parameters)
+        and pd.api.types.is_numeric_dtype(rows[column])
+        and not pd.api.types.is_bool_dtype(rows[column])
+    ]
+    keys = ["variant"] if "variant" in rows else [column for column in filled if column not in numbers]
+    return keys, numbers
+
+
 def write_json(path: str | Path, value: object) -> None:
     """Strict JSON that appears whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """A text file that appears whole or not at all."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_text(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -189,8 +189,12 @@ def prepare(
     return Run(notebook, injected, record, folder)
 
 
-def execute(run: Run, *, force: bool = False, progress: bool = True) -> bool:
+def execute(
+    run: Run, *, force: bool = False, progress: bool = True, shown: Callable[[str], None] = lambda heading: None
+) -> bool:
     """Execute a prepared run; False when it was finished already. Raises RunError when the notebook fails.
+
+    `shown` is called with the heading above every cell that has shown a picture.
 
     Two processes that want the same run take turns, and the second finds it finished. An interrupt (Ctrl-C) ends the
     kernel and leaves nothing behind.
@@ -206,7 +210,7 @@ def execute(run: Run, *, force: bool = False, progress: bool = True) -> bool:
         part = Path(tempfile.mkdtemp(prefix=f".{run.folder.name}.", suffix=".part", dir=run.folder.parent))
         part.chmod(0o755)
         try:
-            _execute_in(part, run, progress)
+            _execute_in(part, run, progress, shown)
             _publish(part, run.folder)
             shutil.rmtree(run.failed_folder, ignore_errors=True)
         except RunError:
@@ -234,7 +238,7 @@ def _clear_away(folder: Path) -> None:
         shutil.rmtree(stale, ignore_errors=True)
 
 
-def _execute_in(part: Path, run: Run, progress: bool) -> None:
+def _execute_in(part: Path, run: Run, progress: bool, shown: Callable[[str], None]) -> None:
     # papermill pulls in all of Jupyter: a second that `--help`, and a notebook's save_results, need not wait.
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -248,7 +252,7 @@ def _execute_in(part: Path, run: Run, progress: bool) -> None:
     error = None
     with (
         open(part / "log.txt", "a", encoding="utf-8") as log,
-        Progress(run.notebook.stem, _read(run.notebook), log, show=progress) as bar,
+        Progress(run.notebook.stem, _read(run.notebook), log, show=progress, shown=shown) as bar,
         KernelWatch(log, part / KERNEL, tick=bar.tick) as kernel,
     ):
         log.write(f"{run.notebook.stem}  {json.dumps(run.record['parameters'])}\n")

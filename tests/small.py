@@ -19,15 +19,18 @@ WORK = """\
 import json, os, time
 from pathlib import Path
 
-with open(Path(results_path).parents[2] / "started", "a") as started:  # in runs/
-    started.write(f"{Path(results_path).parent.name} {os.getpid()}\\n")
+folder, out = Path(results_path).parent, Path(results_path).parents[2]
+with open(out / "started", "a") as started:
+    started.write(f"{folder.name}\\n")
 if behave == "fail":
     raise RuntimeError("made to fail")
-if behave == "hang" and started.name and len(open(started.name).read().split("\\n")) == 2:
+if behave == "hang" and not (out / "hung").exists():
+    (out / "hanging").write_text(str(os.getpid()))
+    (out / "hanging").rename(out / "hung")
     time.sleep(600)
 rows = [{"variant": v, "seed": s, "mAP": gap / d + s / 100} for s in seeds for v, d in (("baseline", 4), ("better", 2))]
-results = {"schema": 1, "rows": rows, "environment": {"versions": {}, "machine": {}, "date": "2026-01-01T00:00:00+00:00"}}
-Path(results_path).write_text(json.dumps(results))
+environment = {"versions": {}, "machine": {}, "date": "2026-01-01T00:00:00+00:00"}
+Path(results_path).write_text(json.dumps({"schema": 1, "rows": rows, "environment": environment}))
 """
 
 
@@ -93,7 +96,6 @@ def finished(out, notebook="02_ccsc", *, rows, profile="demo", code="c" * 16, da
             "dirty": False,
         },
     }
-    if "paper" in more:
-        results["paper"] = more["paper"]
+    results |= {name: more[name] for name in ("paper", "verdicts") if name in more}
     (folder / "results.json").write_text(json.dumps(results))
     return folder

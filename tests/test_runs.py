@@ -133,7 +133,7 @@ def test_a_later_success_removes_the_failure_and_what_a_killed_run_left(tmp_path
     assert (run.folder / "results.json").stat().st_ino == before
 
 
-def fake(part, run, progress):
+def fake(part, run, progress, shown):
     (part / "results.json").write_text(str(time.time_ns()))
 
 
@@ -148,7 +148,7 @@ def test_force_replaces(tmp_path, monkeypatch):
 
 
 def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
-    def interrupted(part, run, progress):
+    def interrupted(part, run, progress, shown):
         (part / "results.json").write_text("{}")
         raise KeyboardInterrupt
 
