@@ -13,7 +13,6 @@ never sort a whole row, and never hold queries x gallery scores:
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ import numpy as np
 
 BLOCK_BYTES = 64 << 20  # scores held at a time: enough rows for a fast matrix product
 TILE_BYTES = 16 << 20  # features read at a time: what a memory-mapped or float16 gallery costs in RAM
-STRIP_BYTES = 2 << 20  # rows of a given distance matrix at a time: they stay in the processor's cache
+STRIP_BYTES = 2 << 20  # scores looked at, and rows of a given distance matrix read, at a time: they stay in cache
 
 
 def array(x) -> np.ndarray:
@@ -30,6 +29,12 @@ def array(x) -> np.ndarray:
         x = x.detach().cpu()
         return (x.float() if "bfloat16" in str(x.dtype) else x).numpy()
     return np.asarray(x)
+
+
+def sliceable(x):
+    """`x` as it is where it is a matrix made or read by slices of rows (an HDF5 data set, say), else :func:`array`."""
+    lazy = all(hasattr(x, name) for name in ("shape", "ndim", "dtype", "__getitem__")) and not hasattr(x, "detach")
+    return x if lazy else array(x)
 
 
 # ---- bad input: one clear error that names both sides ------------------------------------------------------------
@@ -173,7 +178,7 @@ def strips(distances: np.ndarray, keep: np.ndarray) -> Iterator[tuple[int, np.nd
     dtype = np.result_type(distances.dtype, np.float32)
     step = max(1, STRIP_BYTES // (dtype.itemsize * distances.shape[1]))
     for start in range(0, len(distances), step):
-        strip = distances[start : start + step]
+        strip = np.asarray(distances[start : start + step])
         if not np.isfinite(strip).all():
             row, column = np.argwhere(~np.isfinite(strip))[0]
             raise ValueError(
@@ -254,16 +259,26 @@ def ahead(scores: np.ndarray, rows: np.ndarray, values: np.ndarray, ties: str) -
     Ties: "pessimistic", a score equal to the match's comes before it; "optimistic", after it.
     """
     side, before = ("left", np.greater_equal) if ties == "pessimistic" else ("right", np.greater)
-    counts = np.empty(len(rows), np.int64)
-    starts = np.flatnonzero(np.diff(rows, prepend=-1, append=-1))  # where a row's pairs begin, and the end
-    for a, b in itertools.pairwise(starts):
-        row, matches = scores[rows[a]], values[a:b]
-        hopeful = row >= matches[-1]  # nothing farther than the farthest match can come before one
-        if b - a > 40 or np.count_nonzero(hopeful) < row.size / 16:
-            near = np.sort(row[hopeful])
-            counts[a:b] = near.size - np.searchsorted(near, matches, side=side)
-        else:  # a poor model and few matches: comparing the whole row with each is cheaper than picking and sorting
-            counts[a:b] = [np.count_nonzero(before(row, match)) for match in matches]
+    counts = np.zeros(len(rows), np.int64)
+    starts = np.searchsorted(rows, np.arange(len(scores) + 1))  # where a row's pairs begin
+    some = starts[1:] > starts[:-1]
+    farthest = np.full(len(scores), np.inf, scores.dtype)  # nothing farther than that match can come before one
+    farthest[some] = values[starts[1:][some] - 1]
+    width = scores.shape[1]
+    step = max(1, STRIP_BYTES // (scores.itemsize * width))
+    for first in range(0, len(scores), step):
+        strip = scores[first : first + step]
+        hopeful = np.flatnonzero(strip >= farthest[first : first + step, None])
+        near = strip.reshape(-1)[hopeful]
+        ends = np.searchsorted(hopeful, width * np.arange(len(strip) + 1))
+        for i in np.flatnonzero(ends[1:] > ends[:-1]).tolist():
+            a, b = starts[first + i], starts[first + i + 1]
+            few = near[ends[i] : ends[i + 1]]
+            if b - a > 40 or len(few) < width / 16:
+                few.sort()
+                counts[a:b] = len(few) - few.searchsorted(values[a:b], side)
+            else:  # a poor model and few matches: comparing the whole row with each is cheaper than sorting
+                counts[a:b] = [np.count_nonzero(before(strip[i], match)) for match in values[a:b]]
     return counts
 
 

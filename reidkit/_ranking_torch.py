@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from reidkit import _ranking
+from reidkit.progress import bar
 
 BLOCK_BYTES = 1 << 30  # scores held on the device at a time
 TILE_BYTES = 256 << 20  # features moved there at a time
@@ -63,3 +64,27 @@ def top(scores: torch.Tensor, k: int) -> np.ndarray:
         best.append(torch.where(values.isneginf(), -1, columns)[:, :k].cpu().numpy())
     best = np.concatenate(best)
     return np.pad(best, ((0, 0), (0, k - best.shape[1])), constant_values=-1)  # (b, k)
+
+
+def search(images, k: int, device, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of every image, itself first, (N, k) int64, and the squared distance to its farthest, (N,).
+
+    As `reidkit.reranking.search`: images are its `Images`; here a block of rows meets all images, tile by tile.
+    """
+    n, tile = len(images), TILE_BYTES // (images.dtype.itemsize * images.query.shape[1])
+    step = max(1, SORT_BYTES // (images.dtype.itemsize * n))
+    near, farthest = np.empty((n, k), np.int64), np.empty(n, images.dtype)
+    move = lambda x: torch.tensor(x, device=device)  # noqa: E731
+    square, scale = move(images.square), move(images.scale)
+    with bar(n, "re-ranking", "image", show=progress) as shown:
+        for a, b in images.spans(step):
+            x = move(images.rows(a, b)) * (-2 * scale[a:b, None])  # (b - a, d)
+            found = torch.empty(b - a, n, dtype=x.dtype, device=device)
+            for c, d in images.spans(max(1, tile)):
+                torch.mm(x, move(images.rows(c, d)).T, out=found[:, c:d])
+            found.mul_(scale).add_(square).add_(square[a:b, None])  # (b - a, n)
+            farthest[a:b] = found.amax(1).cpu().numpy()
+            found[torch.arange(b - a), torch.arange(a, b)] = -torch.inf  # itself comes first
+            near[a:b] = found.topk(k, dim=1, largest=False, sorted=True).indices.cpu().numpy()
+            shown.update(b - a)
+    return near, farthest

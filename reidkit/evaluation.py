@@ -30,8 +30,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reidkit import _ranking
-from reidkit._ranking import Labels, array, choice, integers, matrix_of, positive
+from reidkit import _ranking, _ranking_wide
+from reidkit._ranking import Labels, array, choice, integers, matrix_of, positive, sliceable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,7 +111,12 @@ def evaluate(
     labels, kernel, blocks = _open(
         query, gallery, query_pids, gallery_pids, query_camids, gallery_camids, metric, device
     )
-    return _retrieval(labels, *_count(labels, kernel, blocks, ties), ap, max_rank, ties)
+    counted = None
+    if kernel is _ranking and len(labels.keep) > _ranking_wide.WIDE:
+        counted = _ranking_wide.count(array(query), array(gallery), labels, metric, ties)
+    if counted is None:
+        counted = _count(labels, kernel, blocks, ties)
+    return _retrieval(labels, *counted, ap, max_rank, ties)
 
 
 def evaluate_distances(
@@ -127,13 +132,14 @@ def evaluate_distances(
 ) -> Retrieval:
     """:func:`evaluate` for a distance matrix, such as a re-ranked one: (Q, G), smaller is nearer, negatives allowed.
 
-    The matrix is read a few rows at a time, may be memory-mapped, and is never modified. A distance that is not finite
-    is refused by row and column.
+    The matrix is read a few rows at a time and never modified. It may be a memory map, or anything else that has a
+    shape, a dtype and slices of rows, such as :func:`reidkit.reranking.rerank_rows`, which makes rows as they are
+    read. A distance that is not finite is refused by row and column.
     """
     choice("ap", ap, ("step", "trapezoid"))
     choice("ties", ties, ("pessimistic", "optimistic"))
     positive("max_rank", max_rank)
-    distances = matrix_of("distances", array(distances))
+    distances = matrix_of("distances", sliceable(distances))
     labels = Labels.of(
         *distances.shape,
         query_pids,

@@ -13,9 +13,9 @@ It serves the clustering of centroids (`association.prototypes`) and re-ranking 
 from collections.abc import Callable
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 
-__all__ = ["encode", "jaccard", "k_reciprocal_jaccard", "nearest"]
+__all__ = ["encode", "jaccard", "k_reciprocal_jaccard", "nearest", "shared_weight"]
 
 
 def k_reciprocal_jaccard(distances, *, k1: int, k2: int = 1) -> np.ndarray:
@@ -81,17 +81,23 @@ def jaccard(encoding: csr_array, rows=None) -> np.ndarray:
     """1 - sum of minima / sum of maxima, between `rows` (default all) and all rows of an encoding: (R, N) float64."""
     encoding = encoding.sorted_indices()  # sums in one order, so that the result is exactly symmetric
     columns = encoding.tocsc()
-    n = encoding.shape[0]
-    rows = np.arange(n) if rows is None else np.asarray(rows)
-    shared = np.zeros((len(rows), n))
+    rows = np.arange(encoding.shape[0]) if rows is None else np.asarray(rows)
+    shared = np.empty((len(rows), encoding.shape[0]))
     for out, i in zip(shared, rows, strict=True):
-        mine = slice(encoding.indptr[i], encoding.indptr[i + 1])
-        theirs = columns[:, encoding.indices[mine]]  # who else has weight where i has some
-        minima = np.minimum(theirs.data, np.repeat(encoding.data[mine], np.diff(theirs.indptr)))
-        out += np.bincount(theirs.indices, weights=minima, minlength=n)
+        out[:] = shared_weight(encoding, columns, i)
     distances = np.clip(1 - shared / (2 - shared), 0, 1)  # rows sum to 1: maxima and minima together make 2
     distances[np.arange(len(rows)), rows] = 0
     return distances
+
+
+def shared_weight(encoding: csr_array, columns: csc_array, i: int) -> np.ndarray:
+    """The sum of minima of row i and every row of an encoding: (N,) float64. `columns` is the encoding as CSC."""
+    mine = slice(encoding.indptr[i], encoding.indptr[i + 1])
+    members = encoding.indices[mine]
+    begin, counts = columns.indptr[members], columns.indptr[members + 1] - columns.indptr[members]
+    entries = np.repeat(begin - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+    minima = np.minimum(columns.data[entries], np.repeat(encoding.data[mine], counts))  # who else has weight there
+    return np.bincount(columns.indices[entries], weights=minima, minlength=encoding.shape[0])
 
 
 def _members(neighbours: np.ndarray) -> csr_array:

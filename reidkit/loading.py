@@ -14,7 +14,7 @@ import torch
 
 from .decoding import BadImages, pixels
 
-__all__ = ["Augment", "BadImages", "Batch", "Batches", "normalise", "pixels"]
+__all__ = ["Augment", "BadImages", "Batch", "Batches", "RandomCrop", "normalise", "pixels"]
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet, RGB in [0, 1]
 STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -103,7 +103,7 @@ class Augment:
 
         Pixels move on the host, where gathering copies them anyhow; bytes are sent; the device computes.
         """
-        images = crop(pixels, rows, draws.shift)  # (B, H, W, 3) uint8
+        images = self.cut(pixels, rows, draws.shift)  # (B, H, W, 3) uint8
         mirrored = np.flatnonzero(draws.flip)
         if len(mirrored):
             # As (B, 3, H, W) in channels_last, where torch flips pixels with vector instructions.
@@ -114,6 +114,36 @@ class Augment:
             top, left, height, width = draws.box[i].tolist()
             images[i, :, top : top + height, left : left + width] = 0
         return images
+
+    def cut(self, pixels, rows, shift: np.ndarray) -> np.ndarray:
+        return crop(pixels, rows, shift)
+
+
+@dataclass(frozen=True)
+class RandomCrop(Augment):
+    """A random crop of `size` (height, width) out of larger pixels in place of pad and crop; flip, erasing as above.
+
+    Zheng et al. (TOMM 2018) crop 224 x 224 out of 256 x 256 (227 for CaffeNet), and 320 x 320 out of 362 x 362. At test
+    time take the middle, `middle(pixels)`.
+    """
+
+    size: tuple[int, int] = (224, 224)
+
+    def draw(self, rng: np.random.Generator, n: int, size: tuple[int, int]) -> Draws:
+        room = np.array(size) - self.size  # (2,)
+        if (room < 0).any():
+            raise ValueError(f"a crop of {self.size} out of images of {size}: decode them larger")
+        return super().draw(rng, n, self.size)._replace(shift=rng.integers(0, room, (n, 2), endpoint=True))
+
+    def cut(self, pixels, rows, shift: np.ndarray) -> np.ndarray:
+        height, width = self.size
+        places = zip(np.asarray(rows).tolist(), shift.tolist(), strict=True)
+        return np.stack([pixels[row, top : top + height, left : left + width] for row, (top, left) in places])
+
+    def middle(self, pixels) -> np.ndarray:
+        """The middle crop of every image: (N, H, W, 3) -> (N, *size, 3), a view."""
+        top, left = ((have - want) // 2 for have, want in zip(pixels.shape[1:3], self.size, strict=True))
+        return pixels[:, top : top + self.size[0], left : left + self.size[1]]
 
 
 def crop(pixels, rows, shift: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidkit.loading import MEAN, STD, Augment, Batches, Draws, normalise
+from reidkit.loading import MEAN, STD, Augment, Batches, Draws, RandomCrop, normalise
 from reidkit.samplers import PKSampler, ShuffleSampler
 
 SIZE = (16, 8)
@@ -222,3 +222,32 @@ def test_pixels_may_be_a_memmap_an_array_or_a_tensor(tmp_path):
 def test_pixels_of_another_layout_are_refused(wrong):
     with pytest.raises(ValueError, match=r"pixels must be \(N, H, W, 3\) uint8"):
         Batches(wrong, PIDS, CAMIDS, ShuffleSampler(24, batch_size=4))
+
+
+def test_random_crop_by_loop():
+    images, augment = noise(5, *SIZE, 3), RandomCrop(size=(12, 5), erase=0.5)
+    draws = augment.draw(np.random.default_rng(0), 40, SIZE)
+    assert draws.shift.min(0).tolist() == [0, 0]
+    assert draws.shift.max(0).tolist() == [4, 3]
+    assert (draws.box[:, 0] + draws.box[:, 2] <= 12).all()
+    assert (draws.box[:, 1] + draws.box[:, 3] <= 5).all()
+    rows = np.arange(40) % 5
+    found = augment.apply(images, rows, draws)
+    assert found.shape == (40, 3, 12, 5)
+    for i, row in enumerate(rows):
+        top, left = draws.shift[i]
+        expected = images[row, top : top + 12, left : left + 5]
+        expected = normalise((expected[:, ::-1] if draws.flip[i] else expected).copy()[None])[0]
+        y, x, height, width = draws.box[i]
+        expected[:, y : y + height, x : x + width] = 0
+        torch.testing.assert_close(found[i], expected)
+
+
+def test_random_crop_in_batches_and_its_middle():
+    images = noise(6, *SIZE, 3)
+    augment = RandomCrop(size=(10, 8))
+    batches = Batches(images, np.arange(6) // 2, np.zeros(6), PKSampler(np.arange(6) // 2, p=2, k=2), augment=augment)
+    assert next(batches.epoch(0)).images.shape == (4, 3, 10, 8)
+    np.testing.assert_array_equal(augment.middle(images), images[:, 3:13])
+    with pytest.raises(ValueError, match=r"a crop of \(20, 8\) out of images of \(16, 8\)"):
+        RandomCrop(size=(20, 8)).draw(np.random.default_rng(0), 2, SIZE)

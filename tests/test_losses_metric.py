@@ -40,6 +40,7 @@ def test_triplet_by_hand():
     # anchor 0: positive at 1, negative at 3 -> 0 + ... ; anchor 1: positive at 1, negative at 2
     assert batch_hard_triplet(features, pids, margin=2.5).item() == pytest.approx(((2.5 + 1 - 3) + (2.5 + 1 - 2)) / 2)
     assert batch_hard_triplet(features, pids, margin=0.3).item() == 0
+    assert batch_hard_triplet(features, pids, margin=0.3, hinge=False).item() == pytest.approx(0.3 - 1.5)
 
 
 def test_triplet_gradcheck():

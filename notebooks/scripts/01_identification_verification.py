@@ -45,7 +45,7 @@ from reidkit.datasets import cache_dir, facades, labels, load, load_seed, plaza
 from reidkit.datasets.cameras import camera
 from reidkit.embedding import activation_maps, embed, tsne
 from reidkit.evaluation import camera_pairs, evaluate, evaluate_distances, ranked
-from reidkit.loading import Batches, RandomCrop, normalise, pixels
+from reidkit.loading import Batches, RandomCrop, pixels
 from reidkit.losses import Verification, contrastive
 from reidkit.models import PlainNeck, ReID, alexnet, resnet50, vgg16
 from reidkit.protocols import multi_query, multi_shot, oxford5k, single_shot
@@ -56,16 +56,17 @@ from reidkit.training import fit, warmup_milestones
 # %% [markdown]
 # Four profiles, one notebook. `smoke` only shows that everything runs; its numbers mean nothing. `demo` is what you see here. `paper` is the paper's own recipe (section
 # III-F) and wants a GPU, pretrained weights and real data: 256×256 images, a 224×224 crop, SGD, a learning rate of 0.001 and of a tenth of it for the last five epochs.
+# (*two cameras*: people to train on and to test on, steps. *Buildings*: landmarks, buildings to train on, views of each, others.)
 
 # %% tags=["nbval-check-output"]
 PROFILES = pd.DataFrame(
     {
-        "smoke": {"people": (24, 24), "size": (64, 32), "steps": 6, "pairs": 12, "dropout": 0.5, "distractors": 60,
-                  "two cameras": (12, 12, 6), "galleries": 2, "buildings": (3, 4, 4, 2), "steps, buildings": 4, "splits": 1, "seeds": 1},
-        "demo": {"people": (100, 200), "size": (64, 32), "steps": 150, "pairs": 32, "dropout": 0.5, "distractors": 16_000,
+        "smoke": {"people": (24, 24), "size": (64, 32), "steps": 4, "pairs": 12, "dropout": 0.5, "distractors": 60,
+                  "two cameras": (12, 12, 4), "galleries": 2, "buildings": (3, 4, 4, 2), "steps, buildings": 3, "splits": 1, "seeds": 1},
+        "demo": {"people": (100, 200), "size": (64, 32), "steps": 150, "pairs": 32, "dropout": 0.5, "distractors": 6_000,
                  "two cameras": (100, 100, 120), "galleries": 10, "buildings": (20, 40, 10, 30), "steps, buildings": 80, "splits": 1, "seeds": 3},
-        "long": {"people": (100, 200), "size": (64, 32), "steps": 200, "pairs": 32, "dropout": 0.5, "distractors": 16_000,
-                 "two cameras": (100, 100, 150), "galleries": 10, "buildings": (20, 40, 10, 30), "steps, buildings": 120, "splits": 3, "seeds": 5},
+        "long": {"people": (100, 200), "size": (64, 32), "steps": 200, "pairs": 32, "dropout": 0.5, "distractors": 6_000,
+                 "two cameras": (100, 100, 150), "galleries": 10, "buildings": (20, 40, 10, 30), "steps, buildings": 120, "splits": 2, "seeds": 5},
         "paper": {"people": (751, 750), "size": (256, 256), "steps": 20_200, "pairs": 48, "dropout": 0.9, "distractors": 0,
                   "two cameras": (1_367, 100, 20_200), "galleries": 10, "buildings": (20, 40, 10, 30), "steps, buildings": 4_000, "splits": 20, "seeds": 1},
     }
@@ -89,6 +90,7 @@ if profile == "paper":  # crop, epochs and pairs a batch of section III-F
     augment = RandomCrop(size=(side, side))
 else:
     augment, epochs = None, None
+workers = 0 if profile == "smoke" else None  # a row of a few steps is not worth a process
 embedded_root = data_root if dataset == "plaza" else cache_dir()  # for what is rendered beside another data set
 
 
@@ -124,7 +126,7 @@ def edges(crops, pids, *, explicit, implicit):
         for i in range(n):
             for j in range(i + 1, n):
                 colour = "#0072B2" if pids[i] == pids[j] else "#D55E00"
-                inner = 0.82  # lines end at the crops
+                inner = 0.8  # lines end at the crops
                 if explicit and i % 2 == 0 and j == i + 1:
                     axes.plot(inner * x[[i, j]], inner * y[[i, j]], color=colour, linewidth=3, zorder=3)
                 elif implicit:
@@ -132,10 +134,11 @@ def edges(crops, pids, *, explicit, implicit):
                         inner * x[[i, j]], inner * y[[i, j]], color=colour, linewidth=0.9, linestyle=":", zorder=1
                     )
         for i in range(n):
-            box = (1.08 * x[i] - 0.11, 1.08 * x[i] + 0.11, 1.08 * y[i] - 0.22, 1.08 * y[i] + 0.22)
+            box = (1.12 * x[i] - 0.16, 1.12 * x[i] + 0.16, 1.12 * y[i] - 0.32, 1.12 * y[i] + 0.32)
             axes.imshow(crops[i], extent=box, aspect="auto", zorder=4)
-            axes.text(1.42 * x[i], 1.42 * y[i], int(pids[i]), ha="center", va="center", fontsize=8)
-        axes.set(xlim=(-1.55, 1.55), ylim=(-1.55, 1.55), aspect="equal", title=title)
+            axes.text(1.4 * x[i], 1.55 * y[i], int(pids[i]), ha="center", va="center", fontsize=8)
+        axes.set(xlim=(-1.5, 1.5), ylim=(-1.7, 1.7), aspect="equal")
+        axes.set_title(title, fontsize=9.5)
         axes.axis("off")
 
     return draw
@@ -180,8 +183,8 @@ trunk_name = (
 )
 plots.pipeline(
     crops[:4],
-    [f"{trunk_name}, twice\nthe same weights", "pooling\n→ f₁, f₂", "dropout"],
-    ["f₁: who? (weight ½)", "(f₁ − f₂)²: one person?\n(weight 1)", "f₂: who? (weight ½)", "test: f, ranked by cosine"],
+    [f"{trunk_name}, twice\nthe same weights", "pooling\n→ f₁, f₂"],
+    ["dropout, f₁: who? (weight ½)", "(f₁ − f₂)², dropout:\none person? (weight 1)", "dropout, f₂: who? (weight ½)", "test: f, ranked by cosine"],
     caption="pairs",
 )  # fmt: skip
 
@@ -308,10 +311,9 @@ for axes, init in zip(picture.subplots(1, 2, sharey=True), ("free", "signed"), s
     axes.hist(w[w >= 0], bins=np.linspace(-0.2, 0.2, 33), color="#0072B2", label="as a distance has it")
     axes.hist(w[w < 0], bins=np.linspace(-0.2, 0.2, 33), color="#D55E00", hatch="///", label="the wrong sign")
     axes.axvline(0, color="#222222", linewidth=1)
-    axes.set(
-        title=f'init="{init}": {(w < 0).mean():.0%} of the wrong sign',
-        xlabel="what a squared difference says for “different”",
-    )
+    axes.set_title(f'init="{init}": {(w < 0).mean():.0%} of the wrong sign', fontsize=9.5)
+    axes.set_xlabel("what a squared difference says for “different”", fontsize=9)
+    axes.tick_params(labelsize=8)
 axes.legend(loc="upper left", fontsize=8)
 picture
 
@@ -441,7 +443,7 @@ ROWS = {
     "ResNet-50 (I+V), no dropout": {"terms": "IV", "dropout": 0.0},
     "ResNet-50 (I+V), ratio 1:1": {"terms": "IV", "most": 1.0},
 }
-V, I, IV, IC = list(ROWS)[:4]
+V, ID, IV, IC = list(ROWS)[:4]
 
 model, square, history = train(data, seeds[0], terms="IV")
 plots.loss_curves(history)
@@ -537,15 +539,18 @@ SIZES = (1, 2, 4, 8)  # times the gallery
 
 
 def in_a_crowd(model, data, query, gallery, seed):
-    """mAP and rank-1 as distractors make the gallery 2, 4 and 8 times as large."""
+    """mAP and rank-1 as distractors make the gallery 2, 4 and 8 times as large; on Plaza, of the first 50 people."""
     crowd = more_strangers(seed)
     if crowd is None:
         return {}
+    who = np.unique(data.query.pid)[: 50 if dataset == "plaza" else None]
+    asks, there = data.query.pid.isin(who).to_numpy(), data.gallery.pid.isin([*who, 0]).to_numpy()
     f, found = embed(model, images(crowd)), {}
     for times in SIZES:
-        extra = min(len(crowd), (times - 1) * len(data.gallery))
-        frame = pd.concat([data.gallery[["pid", "camid"]], crowd.iloc[:extra][["pid", "camid"]]])
-        result = evaluate(query, np.concatenate([gallery, f[:extra]]), *known_of(data.query, frame), ap="trapezoid")
+        extra = min(len(crowd), (times - 1) * there.sum())
+        frame = pd.concat([data.gallery.loc[there, ["pid", "camid"]], crowd.iloc[:extra][["pid", "camid"]]])
+        features = np.concatenate([gallery[there], f[:extra]])
+        result = evaluate(query[asks], features, *known_of(data.query[asks], frame), ap="trapezoid")
         found |= {f"mAP x{times}": result.mAP, f"rank1 x{times}": float(result.cmc[0])}
     return found | {"mAP_drop": 1 - found["mAP x8"] / found["mAP x1"]}
 
@@ -557,7 +562,7 @@ def run(row, name):
         world = data_for(seed)
         model, square, history = train(world, seed, **row)
         metrics, query, gallery = judge(model, square, world, terms=row["terms"])
-        if name in (I, IV):
+        if name in (ID, IV):
             metrics |= in_a_crowd(model, world, query, gallery, seed)
         if name == IV:
             for change, words in ((without_colour, "grey"), (without_detail, "blurred")):
@@ -591,11 +596,22 @@ for seed in seeds:  # rendered and decoded here, on all cores; the workers then 
     for frame in (world.train, world.query, world.gallery, world.multi_query, more_strangers(seed)):
         if frame is not None:
             pixels(frame, size)
-kept = ablate({name: run(row, name) for name, row in ROWS.items()}, seeds)
+kept = ablate({name: run(row, name) for name, row in ROWS.items()}, seeds, workers=workers)
 ARRAYS = ["history", "weights", "query", "gallery"]
 table = kept.drop(columns=ARRAYS, errors="ignore")
 table["section"] = "tables II and III"
-save_results(results_path, table)  # a run that is cut short has left something
+results = {"tables II and III": table}
+
+
+def record(**sections):
+    """Save what there is by now: a run that is cut short has left something."""
+    results.update(
+        {name.replace("_", "-"): part.assign(section=name.replace("_", "-")) for name, part in sections.items()}
+    )
+    return save_results(results_path, pd.concat(results.values(), ignore_index=True))
+
+
+record()
 has_mq = "mAP-mq" in table and table["mAP-mq"].notna().any()
 ledger.beside(table, "discriminative-embedding", "market1501", ["mAP", "rank1"])
 
@@ -628,7 +644,7 @@ def say(results, better, worse, metric="mAP", scale=100):
 
 
 print(
-    f"In points of mAP, 95 % intervals over {len(seeds)} seeds: I+V less I {say(table, IV, I)}; I less V {say(table, I, V)}; "
+    f"In points of mAP, 95 % intervals over {len(seeds)} seeds: I+V less I {say(table, IV, ID)}; I less V {say(table, ID, V)}; "
     f"cross-entropy verification less contrastive on unit features {say(table, IV, IC)}, less contrastive on raw features {say(table, IV, 'ResNet-50 (I+contrastive), raw features')}."
 )
 
@@ -674,9 +690,9 @@ print(
 # All images of the query's person in its camera (Market-1501's `gt_bbox`), each to unit length, pooled by average or maximum, to unit length again (Z11).
 
 # %%
-IN_TABLE_3 = {I: "ResNet-50-Basel.", IV: "Ours (ResNet-50)"}
+IN_TABLE_3 = {ID: "ResNet-50-Basel.", IV: "Ours (ResNet-50)"}
 if has_mq:
-    some_rows = table[table.variant.isin([V, I, IV, IC])]
+    some_rows = table[table.variant.isin([V, ID, IV, IC])]
     table_3 = ledger.beside(
         some_rows,
         "discriminative-embedding",
@@ -736,12 +752,12 @@ if dataset == "plaza":
 # %% [markdown]
 # ## In a crowd (table VI and figure 8)
 #
-# Strangers from the same cameras are added to the gallery until it is eight times as large. The paper finds that its model falls faster than the baseline, and that at half a million distractors the baseline is ahead.
+# Strangers from the same cameras are added to the gallery (on Plaza, that of 50 people, to keep the crowd small) until it is eight times as large. The paper finds that its model falls faster than the baseline, and that at half a million distractors the baseline is ahead.
 
 # %%
 crowd_columns = [f"mAP x{times}" for times in SIZES]
 in_crowd = (
-    table[table.variant.isin([I, IV])].dropna(subset=crowd_columns) if crowd_columns[0] in table else table.iloc[:0]
+    table[table.variant.isin([ID, IV])].dropna(subset=crowd_columns) if crowd_columns[0] in table else table.iloc[:0]
 )
 if len(in_crowd):
     curve = pd.concat(
@@ -756,8 +772,8 @@ if len(in_crowd):
     display(plots.dial_chart(curve, ["mAP", "rank1", "share of mAP left"], x="gallery, times"))
     both_drops = in_crowd.groupby("variant").mAP_drop.mean()
     print(
-        f"From 1 to {SIZES[-1]} galleries, I loses {both_drops[I]:.1%} of its mAP and I+V {both_drops[IV]:.1%}; the paper (1 to 26 galleries): 10.5 % and 24.4 %. "
-        f"I+V less I, in points of the share lost: {say(in_crowd, IV, I, 'mAP_drop')}."
+        f"From 1 to {SIZES[-1]} galleries, I loses {both_drops[ID]:.1%} of its mAP and I+V {both_drops[IV]:.1%}; the paper (1 to 26 galleries): 10.5 % and 24.4 %. "
+        f"I+V less I, in points of the share lost: {say(in_crowd, IV, ID, 'mAP_drop')}."
     )
 else:
     print("No distractors here: this section needs Plaza or Market-1501 + 500k.")
@@ -809,8 +825,8 @@ def shots(row, name):
 for seed in seeds:
     for split in range(settings["splits"]):
         pixels(two_cameras(seed, split).train, size), pixels(two_cameras(seed, split).query, size)
-pair_rows = {name: ROWS[name] for name in (I, IV)}
-shot_kept = ablate({name: shots(row, name) for name, row in pair_rows.items()}, seeds)
+pair_rows = {name: ROWS[name] for name in (ID, IV)}
+shot_kept = ablate({name: shots(row, name) for name, row in pair_rows.items()}, seeds, workers=workers)
 
 
 def of_shot(kept, kind):
@@ -820,6 +836,7 @@ def of_shot(kept, kind):
 
 
 single, multi = (of_shot(shot_kept, kind) for kind in ("single", "multi"))
+record(single_shot=single, multi_shot=multi)
 COLUMNS = ["rank1", "rank5", "rank10", "mAP"]
 print("Single-shot, one right image among the other camera's people:")
 display(ledger.beside(single, "discriminative-embedding", "cuhk03-single-shot", COLUMNS, printed_as=IN_TABLE_3))
@@ -828,7 +845,7 @@ display(ledger.beside(multi, "discriminative-embedding", "cuhk03-multi-shot", CO
 
 # %%
 print(
-    f"I+V less I, rank-1: {say(single, IV, I, 'rank1')} points single-shot, {say(multi, IV, I, 'rank1')} multi-shot. From one random gallery to the next, single-shot rank-1 "
+    f"I+V less I, rank-1: {say(single, IV, ID, 'rank1')} points single-shot, {say(multi, IV, ID, 'rank1')} multi-shot. From one random gallery to the next, single-shot rank-1 "
     f"has a standard deviation of {single[single.variant == IV].rank1_std.mean():.1%}; multi-shot has one gallery, and none."
 )
 reported_shots = {
@@ -933,8 +950,11 @@ def in_buildings(row):
 
 for seed in seeds:
     pixels(buildings(seed).train, (photo, photo))
-place_kept = ablate({"Finetuned-Baseline": in_buildings(ROWS[I]), "Ours": in_buildings(ROWS[IV])}, seeds)
+place_kept = ablate(
+    {"Finetuned-Baseline": in_buildings(ROWS[ID]), "Ours": in_buildings(ROWS[IV])}, seeds, workers=workers
+)
 in_places = place_kept.drop(columns=["query", "gallery", "ap"], errors="ignore")
+record(buildings=in_places)
 print("mAP by the official trapezoid; the paper's column is VGG16 on Oxford5k:")
 display(ledger.beside(in_places, "discriminative-embedding", "oxford5k", ["mAP"], setting="VGG16"))
 print(
@@ -1026,9 +1046,9 @@ def train_large(data, seed, row):
 
 for frame in (data.train, data.query):
     pixels(frame, large)
-looked = ablate({name.removeprefix("ResNet-50 "): looks(ROWS[name]) for name in (V, I, IV)}, seeds[:1]).set_index(
-    "variant"
-)
+looked = ablate(
+    {name.removeprefix("ResNet-50 "): looks(ROWS[name]) for name in (V, ID, IV)}, seeds[:1], workers=workers
+).set_index("variant")
 plots.activation_overlay(look_images, dict(looked.maps))
 
 # %%
@@ -1036,29 +1056,27 @@ print(
     "Share of the crop above half of its map's maximum, mean over all queries (one seed, 128×64): "
     + ", ".join(f"{name} {value:.0%}" for name, value in looked.area.items())
     + ". Over all seeds at 64×32: "
-    + ", ".join(f"{name.removeprefix('ResNet-50 ')} {by_row.active_area[name]:.0%}" for name in (V, I, IV))
+    + ", ".join(f"{name.removeprefix('ResNet-50 ')} {by_row.active_area[name]:.0%}" for name in (V, ID, IV))
     + "."
 )
 
 # %% [markdown]
 # ## More rows, in `long`
 #
-# Readings and dials for which three minutes have no room: the weight of verification, dropout on the features (Z1), dropout 0.9, the code's ratio (Z2), and three times the steps, so that a slow starter gets its chance.
+# Readings and dials for which three minutes have no room: the weight of verification, dropout on the features (Z1), dropout 0.9, the code's ratio (Z2), and twice the steps, so that a slow starter gets its chance.
 
 # %%
-everything = table
 if profile == "long":
     more_rows = {
         "ResNet-50 (I+V), weight 0.3": {"terms": "IV", "weight": 0.3},
         "ResNet-50 (I+V), dropout on the features": {"terms": "IV", "dropout_on": "features"},
         "ResNet-50 (I+V), dropout 0.9": {"terms": "IV", "dropout": 0.9},
         "ResNet-50 (I+V), the code's ratio": {"terms": "IV", "schedule": "code"},
+        "ResNet-50 (I), no dropout": {"terms": "I", "dropout": 0.0},
     }
-    longer = {f"{name}, three times the steps": ROWS[name] | {"steps": 3 * steps} for name in (V, I, IV, IC)}
+    longer = {f"{name}, twice the steps": ROWS[name] | {"steps": 2 * steps} for name in (V, ID, IV, IC)}
     more = ablate({name: run(row, name) for name, row in (more_rows | longer).items()}, seeds[:3])
-    everything = pd.concat(
-        [table, more.drop(columns=ARRAYS, errors="ignore").assign(section="more")], ignore_index=True
-    )
+    record(more=more.drop(columns=ARRAYS, errors="ignore"))
 else:
     print(f"profile {profile}: not run here")
 
@@ -1076,12 +1094,6 @@ def derived(table):
     rows = [table]
     if "mAP-mq" in table:
         rows.append(of_both.assign(variant=f"{IV}, multi query", mAP=of_both["mAP-mq"]))
-    if "mAP x8" in table:
-        rows += [
-            part.assign(variant=f"{name}, large gallery", mAP=part["mAP x8"])
-            for name in (I, IV)
-            for part in [table[table.variant == name]]
-        ]
     for words in ("blurred", "grey"):
         rows.append(of_both.assign(variant=f"{IV}, {words} test images", mAP=of_both[f"mAP_{words}"]))
     if "pair_mAP_coarse" in table:
@@ -1102,7 +1114,24 @@ def judged(table, single, in_places):
         of_both.assign(variant=f"{IV}, single-shot"),
         of_both.assign(variant=f"{IV}, multi-shot", rank1_std=0.0),
     ]
-    results = {"cuhk03-single-shot": single, "cuhk03-multi-shot": pd.concat(steadier), "oxford5k": in_places}
+    crowd = table[table.variant.isin([ID, IV])]
+    crowd = (
+        crowd.dropna(subset=["mAP x1"])
+        if "mAP x1" in crowd
+        else crowd.iloc[:0].assign(**{"mAP x1": 0.0, "mAP x8": 0.0})
+    )
+    crowd = pd.concat(
+        [
+            crowd.assign(mAP=crowd["mAP x1"]),
+            crowd.assign(variant=crowd.variant + ", large gallery", mAP=crowd["mAP x8"]),
+        ]
+    )
+    results = {
+        "market1501+500k": crowd,
+        "cuhk03-single-shot": single,
+        "cuhk03-multi-shot": pd.concat(steadier),
+        "oxford5k": in_places,
+    }
     main = derived(table)
     parts = [
         ledger.verdicts(results.get(where, main), claims[claims.dataset == where]) for where in claims.dataset.unique()
@@ -1125,8 +1154,8 @@ print(
 # How to read them. The multi-shot gallery is steadier *by construction*: it draws nothing. CaffeNet was not trained here. What over-fits is measured as the mAP on training people less that on test people, in a run of few epochs from a start that knows people already; the paper
 # fine-tuned ImageNet weights for 75 epochs. And nobody's pairs are hard here: a random negative is a stranger in other clothes, which the start can already tell apart.
 #
-# **How many settings were tried.** On worlds 100 and 101 and nowhere else: the start of the verification layer (free, signed), its weight (0.3, 1), dropout (0, 0.5, 0.9). The signed start was chosen there, for verification alone; everything else is the paper's or
-# the course's.
+# **How many settings were tried.** On worlds 100 and 101 and nowhere else: the start of the verification layer (free, signed), its weight (0.3, 1), dropout (0, 0.5, 0.9), the margin on raw features (1, 10). Two things were chosen there: the signed start, and dropout 0.5 in place of the
+# code's 0.9, with which a run this short learns little. No dropout at all did better still; it is a row, not the recipe, for dropout is part of what the paper proposes.
 #
 # ### The long run
 
@@ -1163,8 +1192,8 @@ def probability(a, b, theta, bias):
 
 
 # %% tags=["check"]
-expected = F.softmax(square_toy(f1, f2), 1)[:, 1] if (square_toy := Verification(5, dropout=0.0).double()) else None
-layer = square_toy.classifier
+toy_head = Verification(5, dropout=0.0).double()
+expected, layer = F.softmax(toy_head(f1, f2), 1)[:, 1], toy_head.classifier
 assert torch.allclose(
     torch.stack([probability(a, b, layer.weight, layer.bias) for a, b in zip(f1, f2, strict=True)]), expected
 )
@@ -1292,8 +1321,7 @@ assert profile == "smoke" or all_of_them >= one - 0.02, "averaging away what one
 # ```
 
 # %%
-sections = {"single-shot": single, "multi-shot": multi, "buildings": in_places}
-rows = pd.concat([everything, *(part.assign(section=name) for name, part in sections.items())], ignore_index=True)
+rows = pd.concat(results.values(), ignore_index=True)
 saved = save_results(results_path, rows, verdicts=verdicts, dataset=data.summary())
 
 # %% [markdown]

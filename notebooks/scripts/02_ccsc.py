@@ -526,8 +526,9 @@ print(
 )
 
 # %% [markdown]
-# **How many settings were tried.** All choices were made on worlds 100 and 101, none on the worlds reported here: the learning rate among three (0.001, 0.002, 0.0035, by the baseline alone),
-# the weight of the center loss among three (0.0005, 0.005, 0.05, by its own row). λ, margin and the triplet's weight are the papers' and were not searched.
+# **How many settings were tried.** All choices were made on worlds 100 and 101, none on the worlds reported here: the weight of the center loss among three (0.0005, 0.005, 0.05,
+# by its own row: the second won, the third wrecks a run of this length); the learning rate among four (0.001, 0.002, 0.0035, 0.007, by the baseline alone: the last was a little better at this length,
+# 0.0035 was kept because all notebooks share it). λ, margin and the triplet's weight are the papers' and were not searched.
 #
 # **Table 4** sets CCSC beside the methods of its time. These are the printed numbers, in percent; nothing of it was run here.
 
@@ -564,7 +565,8 @@ if len(cosine_terms) == 2:
 # ### Ranked lists
 #
 # The paper's figure 3: the five nearest images, baseline beside CCSC. The paper chose its queries; here a rule does: the three queries whose average precision CCSC improves
-# most, and, since a rule can also look the other way, the one that it harms most. Left of each: its average precision before and after.
+# most, and, since a rule can also look the other way, the one that it harms most. Left of each: its average precision in percent, by the
+# baseline and with CCSC.
 
 # %%
 first = kept[kept.seed == seeds[0]].set_index("variant")
@@ -582,7 +584,7 @@ plots.ranked_lists(
     {name: lists[name].relevant[chosen] for name in models},
     query_camids=data.query.camid.iloc[chosen],
     gallery_camids=data.gallery.camid,
-    labels=[f"{100 * ap['baseline'][i]:.0f} → {100 * ap['baseline+CCSC'][i]:.0f} %" for i in chosen],
+    labels=[f"{100 * ap['baseline'][i]:.0f} → {100 * ap['baseline+CCSC'][i]:.0f}" for i in chosen],
 )
 
 # %%
@@ -651,7 +653,9 @@ def response(row):
 maps = ablate({name: response(ROWS[name]) for name in models}, seeds[:1]).set_index("variant").maps
 words = ["query", *["match"] * len(matches)]
 plots.activation_overlay(
-    crops, dict(maps), labels=[f"{word}, c{c + 1}" for word, c in zip(words, pair.camid, strict=True)]
+    crops,
+    {name.replace("baseline+", "+ "): maps[name] for name in models},
+    labels=[f"{word}, c{c + 1}" for word, c in zip(words, pair.camid, strict=True)],
 )
 
 # %%
@@ -702,9 +706,10 @@ def gains_of(dial):
     both = dial.pivot_table(index=["start", "gap", "seed"], columns="row", values=["mAP", "bias"])
     base, ours = both.xs(models[0], axis=1, level=1), both.xs(models[1], axis=1, level=1)
     gain = ours.mAP - base.mAP
-    return pd.DataFrame(
+    gains = pd.DataFrame(
         {"mAP gain": gain, "mAP gain / (1 − mAP)": gain / (1 - base.mAP), "bias change": ours.bias - base.bias}
-    ).reset_index()
+    )
+    return gains.reset_index().sort_values("start", ascending=False, kind="stable")  # the stand-in first
 
 
 def show_dial(dial, *, gains):
@@ -820,7 +825,11 @@ def derived(everything):
 
 
 results = derived(everything)
-verdicts = ledger.verdicts(results, ledger.claims("ccsc"))
+judgeable = results
+if CROSS_SHARE == 0:
+    print("Without a cross-camera pair in training CCSC never acted: what it claims is not testable on this data.")
+    judgeable = results[~results.variant.str.contains("CCSC|constraint")]
+verdicts = ledger.verdicts(judgeable, ledger.claims("ccsc"))
 ledger.show(verdicts)
 
 # %%

@@ -86,6 +86,11 @@ def data_for(seed, gap=gap):
     return load_seed(dataset, data_root, seed, gap=gap, train_ids=train_ids, test_ids=test_ids)
 
 
+def where(gap):
+    """The gap in words, where there is one."""
+    return f"gap {gap:g}" if dataset == "plaza" else dataset
+
+
 def supervision(data):
     """What intra-camera supervision gives: ids (N,) of the training images, the camera of each identity, and, for
     the judges alone, the person behind each identity."""
@@ -127,13 +132,13 @@ plots.images_per_identity(data.train.pid, data.train.camid)
 sheet = shown.sort_values(["camid", "pid"], kind="stable").head(4).reset_index(drop=True)
 plots.pipeline(
     pixels(sheet, (128, 64)),
-    ["ResNet-50" if profile == "paper" else "small ResNet", "GAP\n→ g", "BN\n→ f"],
+    ["ResNet-50" if profile == "paper" else "small ResNet", "GAP → g\nBN → f"],
     [
-        "intra-camera memory K\nsoftmax within the camera",
-        "inter-camera memory K'\nsoftmax over prototypes",
-        "triplet on g\nlabels: prototypes",
+        "f · intra-camera memory K\nsoftmax in the camera",
+        "f · inter-camera memory K'\nsoftmax over prototypes",
+        "g · triplet loss\nlabels: prototypes",
     ],
-    caption="P identities × K images",
+    caption="P × K images",
 )
 
 
@@ -301,7 +306,7 @@ def triplet_loop(pooled, own, margin, hinge):
 
 
 # %% tags=["nbval-check-output"]
-toy_g = toy_raw.clone().requires_grad_()
+toy_g = (toy_raw + 2 * F.one_hot(own, 4)).requires_grad_()  # some anchors are in order, some are not
 for hinge in (False, True):
     value = agree(triplet_loop(toy_g, own, 0.1, hinge), batch_hard_triplet(toy_g, own, margin=0.1, hinge=hinge), toy_g)
     print(f"equation 5, hinge={hinge}: {value:.6f}, loop and kit agree in value and gradient")
@@ -605,14 +610,14 @@ def first_stage(recipe, gap):
     return of_seed
 
 
-firsts = ablate({f"first stage, gap {g:g}": first_stage(CHOSEN, g) for g in gaps}, seeds)
+firsts = ablate({f"first stage, {where(g)}": first_stage(CHOSEN, g) for g in gaps}, seeds)
 summarise(firsts, ["mAP", "rank1", "bias"])
 
 # %% [markdown]
 # Now the question: 0.6 of what? Each distance over its own range of ε, on the first seed's identities; the vertical line is the paper's 0.6. The crosses are the association graph of notebook 04, which has no ε.
 
 # %%
-first = firsts[(firsts.variant == f"first stage, gap {gap:g}") & (firsts.seed == seeds[0])].iloc[0]
+first = firsts[(firsts.variant == f"first stage, {where(gap)}") & (firsts.seed == seeds[0])].iloc[0]
 centroids = first["memory"]
 cameras = len(np.unique(id_camids))
 DISTANCES = {
@@ -723,7 +728,7 @@ ARRAYS = ["history", "trace", "query", "gallery", "labels", "centres", "train"]
 kept = ablate({"not fine-tuned": untrained(gap)} | {n: run(r, keep=True) for n, r in TABLE_2.items()}, seeds)
 table = kept.drop(columns=ARRAYS, errors="ignore").assign(gap=gap)
 DATASET = dataset if dataset in ("dukemtmc", "msmt17") else "market1501"  # whose printed numbers stand beside ours
-print(f"gap {gap:g}" if dataset == "plaza" else dataset)
+print(where(gap))
 ledger.beside(table, "pirid", DATASET, ["mAP", "rank1"], table=2)
 
 # %%
@@ -732,7 +737,7 @@ if len(gaps) > 1:
     half = ablate(
         {"not fine-tuned": untrained(gaps[0])} | {n: run(r, gap=gaps[0]) for n, r in TABLE_2.items()}, seeds
     ).assign(gap=gaps[0])
-    print(f"gap {gaps[0]:g}")
+    print(where(gaps[0]))
     display(ledger.beside(half, "pirid", DATASET, ["mAP", "rank1"], table=2))
 else:
     print("One gap only: this data set has no dial, or the profile is smoke.")
@@ -763,7 +768,7 @@ def compare(results, questions, metric="mAP"):
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-tables = {f"gap {g:g}": part for g, part in zip(gaps[::-1], (table, half), strict=False) if part is not None}
+tables = {where(g): part for g, part in zip(gaps[::-1], (table, half), strict=False) if part is not None}
 pd.concat({name: compare(part, QUESTIONS) for name, part in tables.items()})
 
 # %% [markdown]
@@ -781,7 +786,7 @@ plots.dial_chart(traces, ["precision", "recall", "prototypes"], x="epoch")
 # %%
 last = table[table.variant == "PIRID"]
 print(
-    f"PIRID at gap {gap:g}, {len(seeds)} seeds: precision {last['precision at first'].mean():.0%} at first and {last.precision.mean():.0%} at last, recall {last['recall at first'].mean():.0%} and "
+    f"PIRID, {where(gap)}, {len(seeds)} seeds: precision {last['precision at first'].mean():.0%} at first and {last.precision.mean():.0%} at last, recall {last['recall at first'].mean():.0%} and "
     f"{last.recall.mean():.0%}; {last.prototypes.mean():.0f} prototypes for {len(np.unique(people))} people, holding {last.kept.mean():.0%} of the identities."
 )
 plots.loss_curves({n: list(kept.history[kept.variant == n].dropna()) for n in ("PIRID-2", "PIRID")}, ["intra", "inter"])
@@ -862,7 +867,9 @@ def against(results, row="PIRID"):
 against(readings)
 
 # %% [markdown]
-# **How many settings were tried.** TRIED
+# **How many settings were tried.** All choices were made on worlds 100 and 101, none on the worlds reported here, in 23 training runs of one seed: the share of intra-camera steps (0.25, 0.4, 0.5), the memory's start (class means, zeros), what is clustered (memory, class means), the batches
+# (identities, prototypes), the hinge, excluding same-camera links, with PIRID-1, the graph and true labels as references. The share and the start were chosen for their results. Where two readings did not differ beyond what one seed can show, the printed or simpler one was kept. ε stayed at the printed 0.6; its distance was
+# chosen by precision and recall on the centroids of world 100, as in the chart above. τ = 0.05 and μ = 0.5 come from earlier trials and were not searched; the learning rate is the course's. *Batches of prototypes* did better on world 101, and stay a row: as the main reading they would give PIRID other batches than PIRID-1.
 #
 # ### Against notebook 04
 #
@@ -1021,13 +1028,21 @@ for name, pair in gains.items():
     interval = f" [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]" if len(pair.differences) > 1 else ""
     print(f"{name}: PIRID against PIRID-1, {100 * pair.mean:+.1f} points of mAP{interval}.")
 if "true labels" in set(everything.variant):
-    ceiling = ledger.paired(everything, "true labels", "PIRID-1", "mAP")
+    ceiling, graph = (
+        ledger.paired(everything, name, "PIRID-1", "mAP") for name in ("true labels", "association graph")
+    )
     print(
-        f"With true labels for prototypes the same second stage gives {100 * ceiling.mean:+.1f}: that much there was to gain."
+        f"{where(gap)}, one seed or more: the same second stage gives {100 * ceiling.mean:+.1f} with true labels for prototypes, so much there was to gain, and {100 * graph.mean:+.1f} with the graph of notebook 04."
+    )
+for name, part in tables.items():
+    full = part[part.variant == "PIRID"]
+    print(
+        f"{name}: at the end {full.precision.mean():.0%} of the joined pairs are one person, and {full.recall.mean():.0%} of one person's pairs are joined."
     )
 
 # %% [markdown]
-# WHY
+# What decides is the first clustering. Where the cameras differ little the intra-camera stage alone already puts a person's centroids near each other; most prototypes are right, the second stage draws them closer, and the next clustering finds more: precision and recall climb together. Where
+# the cameras differ much, few true pairs are found, a person's fragments are each other's negatives in equation 4, and what is gained in one place is lost in another. The paper's start, ImageNet weights fine-tuned at a small learning rate on thousands of identities, is on the good side of this divide.
 #
 # ### The long run
 #

@@ -6,7 +6,9 @@ from torch import Tensor, nn
 from .pairs import check, euclidean, itself, nothing, same
 
 
-def batch_hard_triplet(features: Tensor, pids: Tensor, camids: Tensor | None = None, *, margin: float = 0.3) -> Tensor:
+def batch_hard_triplet(
+    features: Tensor, pids: Tensor, camids: Tensor | None = None, *, margin: float = 0.3, hinge: bool = True
+) -> Tensor:
     r"""Hardest positive against hardest negative in the batch (Hermans, Beyer and Leibe 2017, equation 5).
 
     .. math::  L = \frac1{|A|} \sum_{a \in A} \Big[ m + \max_{p} D(f_a, f_p) - \min_{n} D(f_a, f_n) \Big]_+
@@ -18,6 +20,8 @@ def batch_hard_triplet(features: Tensor, pids: Tensor, camids: Tensor | None = N
     pids      (N,) int64
     camids    not looked at: the loss knows nothing of cameras
     margin    m, 0.3 in most re-identification work
+    hinge     False: without the [...]+, as PIRID prints it (its equation 5); triplets in the right order then pull
+              on, and the loss has no lower bound
 
     Anchors without another image of their person, or without another person, leave the mean (the set A holds the
     others; anchors whose hinge is 0 stay). No anchor at all: a differentiable 0. Equally far images share the
@@ -32,7 +36,8 @@ def batch_hard_triplet(features: Tensor, pids: Tensor, camids: Tensor | None = N
         return nothing(features)
     farthest = distances.masked_fill(~positive, -torch.inf)[anchors].amax(1)  # (A,)
     nearest = distances.masked_fill(~negative, torch.inf)[anchors].amin(1)  # (A,)
-    return (margin + farthest - nearest).clamp(min=0).mean()
+    gaps = margin + farthest - nearest  # (A,)
+    return (gaps.clamp(min=0) if hinge else gaps).mean()
 
 
 class CenterLoss(nn.Module):

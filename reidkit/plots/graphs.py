@@ -66,8 +66,8 @@ def association_graph(images, pids, camids, edges, *, scores=None) -> Picture:
         arrow = {"arrowstyle": "-", "shrinkA": shrink, "shrinkB": shrink, "linewidth": 2.2, "zorder": 4}
         axes.add_patch(FancyArrowPatch(centres[i], centres[j], connectionstyle=f"arc3,rad={bend}", **arrow, **look))
         if scores is not None:
-            x, y = np.mean([centres[i], centres[j]], axis=0)
-            y -= bend * abs(centres[i][0] - centres[j][0]) / 2 if right else 0
+            (x, y), (dx, dy) = np.mean([centres[i], centres[j]], axis=0), np.subtract(centres[j], centres[i])
+            x, y = x - bend * dy / 2, y + bend * dx / 2  # the middle of matplotlib's arc
             axes.text(
                 *(x, y, f"{scores[n]:.2f}"),
                 ha="center",

@@ -109,7 +109,7 @@ def camera_name(camid: int) -> str:
     return f"c{int(camid) + 1}"
 
 
-FRACTIONS = ("map", "minp", "rank", "cmc", "precision", "recall", "accuracy", "r1")
+FRACTIONS = ("map", "minp", "rank", "cmc", "precision", "recall", "accuracy", "r1", "train_test_gap")
 
 
 def metric_words(metric: str) -> tuple[str, float]:
