@@ -1,78 +1,159 @@
-"""How fast and how small is reidkit.evaluation.evaluate? It is compared with its own floor and checked by a plain loop.
+"""How fast and how small is reidkit.evaluation? Beside its own floor, beside peers, and checked by a plain loop.
 
-    python benchmarks/evaluate.py [--size market|small] [--rounds 5] [--threads 1] [--out FILE.json]
+    python benchmarks/evaluate.py [--size small|market|msmt17|market+500k] [--rounds 5] [--peers FOLDER]
 
-floor     the bare matrix product, queries x gallery, block by block, and one read of the result: no metric at all
-evaluate  the same features to CMC, mAP and mINP
-loop      the protocol as a plain Python loop over the first queries, in float64: the definition
+From features to CMC, mAP and mINP, every measurement in a process of its own, in turns; the fastest round counts:
 
-Floor and evaluate run in processes of their own, in turn, so that a busy machine slows both; the fastest round counts.
-Memory is the process's peak above what it held once the features were loaded.
+floor      the bare matrix product, queries x gallery, block by block, and one read of the result: no metric at all
+evaluate   the same features to CMC, mAP and mINP
+on_disk    the same, the gallery a memory map
+
+From a distance matrix that is there already, also in turns: one `read` of it, and `evaluate_distances`.
+
+With --peers, a folder that holds checkouts of deep-person-reid and fast-reid, the same inputs go through their
+evaluators as well, compiled (in `rank_cylib`, build first: python setup.py build_ext --inplace) and, on the first
+queries, in Python; beside the time stands the difference between their numbers and ours.
+
+loop       the protocol as a plain Python loop over the first queries, in float64: the definition
+
+Memory is the process's peak above what it held once features or matrix were loaded.
 """
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
-import os
-import platform
-import resource
-import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 import numpy as np
+from _common import (
+    LABELS,
+    RESULTS,
+    SIZES,
+    about,
+    child,
+    fastest,
+    load,
+    make,
+    memory,
+    options,
+    peer,
+    ratios,
+    run,
+    start,
+    turns,
+    wall,
+    write,
+)
 
-SIZES = {
-    "market": {"queries": 3368, "gallery": 15913, "ids": 751, "cameras": 6, "distractors": 2798, "dim": 2048},
-    "small": {"queries": 1000, "gallery": 5000, "ids": 250, "cameras": 6, "distractors": 800, "dim": 2048},
-}
-LABELS = ("query_pids", "gallery_pids", "query_camids", "gallery_camids")
 LOOP_QUERIES = 200
+PYTHON_QUERIES = 336  # a peer's Python loop takes a minute for all of Market-1501's
+FULL_ROWS = 50_000  # galleries up to this size meet a block of queries in one product
+PEERS = {
+    "fast-reid": "fast-reid/fastreid/evaluation/rank",
+    "torchreid": "deep-person-reid/torchreid/metrics/rank",
+}
 
 
-def make(folder: Path, *, queries, gallery, ids, cameras, distractors, dim, seed=0) -> None:
-    """Seeded unit features clustered by person, shifted by camera; pid 0 = distractor, each its own cluster."""
-    rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((ids + 1 + distractors, dim), dtype=np.float32)
-    shifts = rng.standard_normal((cameras, dim), dtype=np.float32)
-    for split, size, lonely in (("query", queries, 0), ("gallery", gallery, distractors)):
-        pids = np.concatenate([np.zeros(lonely, int), 1 + np.arange(size - lonely) % ids])
-        camids = rng.integers(0, cameras, size)
-        clusters = np.concatenate([ids + 1 + np.arange(lonely), pids[lonely:]])
-        features = rng.standard_normal((size, dim), dtype=np.float32)
-        features *= rng.uniform(1, 3.5, (size, 1)).astype(np.float32)  # some images are harder than others
-        features += centres[clusters] + 0.5 * shifts[camids]
-        features /= np.linalg.norm(features, axis=1, keepdims=True)
-        for name, values in ((split, features), (f"{split}_pids", pids), (f"{split}_camids", camids)):
-            np.save(folder / f"{name}.npy", values)
+def features(folder, size) -> None:
+    make(Path(folder), **SIZES[size])
 
 
-def floor(query, gallery, *labels) -> dict:
-    from reidkit._ranking import BLOCK_BYTES
-
-    step = BLOCK_BYTES // (4 * len(gallery))
-    block = np.empty((step, len(gallery)), np.float32)
-    for start in range(0, len(query), step):
-        q = query[start : start + step]
-        np.matmul(q, gallery.T, out=block[: len(q)]).max()
+def floor(folder) -> dict:
+    """The fastest way that we know to make all scores and read them once."""
+    query, gallery, *_ = load(folder)
+    start()
+    rows, columns = (1024, 8192) if len(gallery) > FULL_ROWS else ((64 << 20) // (4 * len(gallery)), len(gallery))
+    block = np.empty(rows * columns, np.float32)
+    for a in range(0, len(query), rows):
+        q = query[a : a + rows]
+        for c in range(0, len(gallery), columns):
+            g = gallery[c : c + columns]
+            np.matmul(q, g.T, out=block[: len(q) * len(g)].reshape(len(q), len(g))).max()
     return {}
 
 
-def evaluate(query, gallery, *labels) -> dict:
+def evaluate(folder) -> dict:
     from reidkit.evaluation import evaluate
 
-    return evaluate(query, gallery, *labels).summary()
+    inputs = load(folder)
+    start()
+    return evaluate(*inputs).summary()
 
 
-def loop(query, gallery, query_pids, gallery_pids, query_camids, gallery_camids) -> dict:
+def on_disk(folder) -> dict:
+    from reidkit.evaluation import evaluate
+
+    query, *labels = (np.load(Path(folder, f"{part}.npy")) for part in ("query", *LABELS))
+    start()
+    return evaluate(query, np.load(Path(folder, "gallery.npy"), mmap_mode="r"), *labels).summary()
+
+
+def matrix(folder) -> None:
+    query, gallery, *_ = load(folder)
+    np.save(Path(folder, "distances.npy"), 1 - query @ gallery.T)
+
+
+def distances(folder) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The matrix and the labels; from then on time and memory count."""
+    found = np.load(Path(folder, "distances.npy")), [np.load(Path(folder, f"{part}.npy")) for part in LABELS]
+    start()
+    return found
+
+
+def read(folder) -> dict:
+    matrix, _ = distances(folder)
+    matrix.max()
+    return {}
+
+
+def evaluate_distances(folder) -> dict:
+    from reidkit.evaluation import evaluate_distances
+
+    matrix, labels = distances(folder)
+    return evaluate_distances(matrix, *labels).summary()
+
+
+def peer_on(folder, peers, name, python="", queries=None) -> dict:
+    """A peer's evaluator on a distance matrix; `python` makes it use its Python."""
+    matrix, labels = distances(folder)
+    labels = labels[0][:queries], labels[1], labels[2][:queries], labels[3]
+    sys.path.insert(0, str(Path(peers, PEERS[name]).parent / "rank_cylib"))
+    if python:
+        module = peer(peers, PEERS[name] + ".py")
+        start()
+        cmc, ap, *_ = module.eval_market1501(matrix[:queries], *labels, 50)
+    else:
+        import rank_cy
+
+        start()
+        cmc, ap, *_ = rank_cy.evaluate_cy(matrix, *labels, 50, False)
+    return {"mAP": float(np.mean(ap)), "rank1": float(cmc[0])}
+
+
+def compiled(folder, peers, name) -> dict:
+    return peer_on(folder, peers, name)
+
+
+def in_python(folder, peers, name) -> dict:
+    return peer_on(folder, peers, name, python="python", queries=PYTHON_QUERIES)
+
+
+def first_queries(folder) -> dict:
+    """Ours, on the queries that a peer's Python gets."""
+    from reidkit.evaluation import evaluate_distances
+
+    matrix, labels = distances(folder)
+    n = PYTHON_QUERIES
+    return evaluate_distances(matrix[:n], labels[0][:n], labels[1], labels[2][:n], labels[3]).summary()
+
+
+def loop(folder) -> dict:
     """Largest difference per query, in AP (both definitions) and INP, between evaluate and the protocol as a loop."""
     from reidkit.evaluation import evaluate
 
+    query, gallery, query_pids, gallery_pids, query_camids, gallery_camids = load(folder)
     n = LOOP_QUERIES
     ours = {
         kind: evaluate(query[:n], gallery, query_pids[:n], gallery_pids, query_camids[:n], gallery_camids, ap=kind)
@@ -99,82 +180,67 @@ def loop(query, gallery, query_pids, gallery_pids, query_camids, gallery_camids)
     return worst
 
 
-def child(name: str, folder: Path) -> dict:
-    """One implementation in this process: its result, seconds, and MiB above the loaded features."""
-    inputs = [np.load(folder / f"{part}.npy") for part in ("query", "gallery", *LABELS)]
-    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # noqa: E731 - KiB on Linux
-    import reidkit.evaluation  # noqa: F401 - loading code is not the measurement
-
-    before, start = peak(), time.perf_counter()
-    result = globals()[name](*inputs)
-    return {"result": result, "seconds": time.perf_counter() - start, "mib": peak() - before, "process_mib": peak()}
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+def beside_peers(here, peers: Path, folder: str, rounds: int) -> dict:
+    """Peers and ours on one distance matrix: seconds, how many times ours they take, memory, difference in mAP."""
+    rows = {}
+    for name in PEERS:
+        for how, ours in (("compiled", "evaluate_distances"), ("in_python", "first_queries")):
+            if how == "compiled" and not any(Path(peers, PEERS[name]).parent.glob("rank_cylib/*.so")):
+                continue
+            taken = turns(
+                {"ours": partial(here, ours, folder), "peer": partial(here, how, folder, peers, name)},
+                rounds if how == "compiled" else 1,
+            )
+            numbers = {side: taken[side][0]["result"] for side in taken}
+            rows[f"{name}, {how.replace('_', ' ')}"] = {
+                "queries": "all" if how == "compiled" else PYTHON_QUERIES,
+                "seconds": fastest(taken),
+                "wall": wall(taken),
+                "times_ours": ratios(taken, to="ours")["peer"],
+                "mib_above_matrix": memory(taken),
+                "difference": {
+                    metric: abs(numbers["peer"][metric] - numbers["ours"][metric]) for metric in ("mAP", "rank1")
+                },
+            }
+    return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="market")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="write the result as JSON")
-    parser.add_argument("--child", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
+    parser = options(__doc__, size=("market", ", ".join(SIZES)), rounds=(5, "of each"), peers=(None, "of checkouts"))
     args = parser.parse_args()
-    if args.child:
-        name, folder = args.child[0], Path(args.child[1])
-        print(json.dumps(make(folder, **SIZES[args.size]) if name == "make" else child(name, folder)))
-        return
+    if args.size not in SIZES:
+        parser.error(f"--size {args.size}: choose from {', '.join(SIZES)}")
 
-    threads = {f"{library}_NUM_THREADS": str(args.threads) for library in ("OMP", "OPENBLAS", "MKL")}
-
-    def run(name: str, folder: str) -> dict:
-        command = [sys.executable, __file__, "--size", args.size, "--child", name, folder]
-        return json.loads(subprocess.run(command, env=os.environ | threads, check=True, stdout=subprocess.PIPE).stdout)
+    def here(name: str, *arguments) -> dict:
+        return run(__file__, name, *arguments)
 
     with tempfile.TemporaryDirectory() as folder:
-        run("make", folder)  # in a process of its own: a parent's memory would count as its children's
-        rounds = [(run("floor", folder), run("evaluate", folder)) for _ in range(args.rounds)]
-        difference = run("loop", folder)["result"]
-    floors, ours = zip(*rounds, strict=True)
-    fastest, middle = (
-        {"floor": of([r["seconds"] for r in floors]), "evaluate": of([r["seconds"] for r in ours])}
-        for of in (min, median)
-    )
-    report = {
-        "what": "features to CMC, mAP and mINP on a CPU, against a bare matrix product and one read",
-        "date": datetime.date.today().isoformat(),
-        "processor": processor(),
-        "threads": args.threads,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "size": args.size,
-        **SIZES[args.size],
-        "seconds": {name: round(value, 3) for name, value in fastest.items()},
-        "seconds_of_each_round": {
-            "floor": [round(r["seconds"], 3) for r in floors],
-            "evaluate": [round(r["seconds"], 3) for r in ours],
-        },
-        "ratio_to_floor": round(fastest["evaluate"] / fastest["floor"], 3),
-        "ratio_of_medians": round(middle["evaluate"] / middle["floor"], 3),  # far from the other: the machine was busy
-        "mib_above_features": {
-            "floor": round(max(r["mib"] for r in floors), 1),
-            "evaluate": round(max(r["mib"] for r in ours), 1),
-        },
-        "process_mib": round(max(r["process_mib"] for r in ours), 1),
-        "largest_difference_to_plain_loop": difference | {"queries": LOOP_QUERIES},
-        "result": ours[0]["result"],
-    }
-    text = json.dumps(report, indent=2)
-    print(text)
-    if args.out:
-        partial = args.out.with_name(args.out.name + ".part")
-        partial.write_text(text + "\n")
-        os.replace(partial, args.out)
+        here("features", folder, args.size)  # in a process of its own: a parent's memory would count as its children's
+        taken = turns({name: partial(here, name, folder) for name in ("floor", "evaluate", "on_disk")}, args.rounds)
+        report = {
+            "what": "features to CMC, mAP and mINP on a CPU, against a bare matrix product and one read",
+            **about(),
+            "size": args.size,
+            **SIZES[args.size],
+            "seconds": fastest(taken),
+            "wall": wall(taken),
+            "ratio_to_floor": ratios(taken, to="floor"),
+            "mib_above_features": {name: memory(taken)[name] for name in ("floor", "evaluate")},
+            "process_mib": round(max(one["process_mib"] for one in taken["evaluate"]), 1),
+            "result": taken["evaluate"][0]["result"],
+        }
+        if args.size in ("small", "market"):
+            report["largest_difference_to_plain_loop"] = here("loop", folder)["result"] | {"queries": LOOP_QUERIES}
+            here("matrix", folder)
+            given = turns({name: partial(here, name, folder) for name in ("read", "evaluate_distances")}, args.rounds)
+            report["distance_matrix_given"] = {
+                "seconds": fastest(given),
+                "mib_above_matrix": memory(given),
+                "peers": beside_peers(here, args.peers, folder, args.rounds) if args.peers else "not given",
+            }
+    write(args.out or RESULTS / f"evaluate_{args.size}.json", report)
 
 
 if __name__ == "__main__":
+    child(globals())
     main()
