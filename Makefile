@@ -54,7 +54,7 @@ pairs: setup ## bring notebooks/*.ipynb in line with notebooks/scripts/*.py
 	@$(PY) tools/pair.py
 
 bench: setup ## speed and memory, beside the floor; results in benchmarks/results/
-	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+	@for script in benchmarks/[a-z]*.py benchmarks/_chart.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
 gpu: setup ## what a GPU is good for, on whatever card is here
 	@$(PY) benchmarks/gpu.py

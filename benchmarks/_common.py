@@ -29,6 +29,7 @@ RESULTS = Path(__file__).parent / "results"
 LABELS = ("query_pids", "gallery_pids", "query_camids", "gallery_camids")
 SIZES = {
     "small": {"queries": 1000, "gallery": 5000, "ids": 250, "cameras": 6, "distractors": 800, "dim": 2048},
+    "half-market": {"queries": 1684, "gallery": 7957, "ids": 376, "cameras": 6, "distractors": 1399, "dim": 2048},
     "market": {"queries": 3368, "gallery": 15913, "ids": 751, "cameras": 6, "distractors": 2798, "dim": 2048},
     "msmt17": {"queries": 11659, "gallery": 82161, "ids": 3060, "cameras": 15, "distractors": 0, "dim": 2048},
     "market+500k": {"queries": 3368, "gallery": 515913, "ids": 751, "cameras": 6, "distractors": 502798, "dim": 128}
@@ -173,6 +174,11 @@ def options(doc: str, **others) -> argparse.ArgumentParser:
     for name, (default, text) in others.items():
         parser.add_argument(f"--{name}", type=Path if default is None else type(default), default=default, help=text)
     return parser
+
+
+def default(name: str, peers: Path | None) -> Path:
+    """Where results go: beside each other with and without peers, so that a run without them loses nothing."""
+    return RESULTS / f"{name}{'_peers' if peers else ''}.json"
 
 
 def about(threads: int = 1) -> dict:

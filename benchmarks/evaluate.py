@@ -29,10 +29,10 @@ from pathlib import Path
 import numpy as np
 from _common import (
     LABELS,
-    RESULTS,
     SIZES,
     about,
     child,
+    default,
     fastest,
     load,
     make,
@@ -238,7 +238,7 @@ def main() -> None:
                 "mib_above_matrix": memory(given),
                 "peers": beside_peers(here, args.peers, folder, args.rounds) if args.peers else "not given",
             }
-    write(args.out or RESULTS / f"evaluate_{args.size}.json", report)
+    write(args.out or default(f"evaluate_{args.size}", args.peers), report)
 
 
 if __name__ == "__main__":

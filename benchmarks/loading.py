@@ -1,6 +1,6 @@
-"""Images per second from JPEG files to augmented batches, on one thread: this kit beside the usual loaders.
+"""Images per second of processor time, from JPEG files to augmented batches: this kit beside the usual loaders.
 
-    python benchmarks/loading.py [--images 1000] [--out benchmarks/results/loading.json]
+    python benchmarks/loading.py [--images 1000]
 
 All three resize, flip, pad and crop, normalise, and erase (probability 0.5), in batches of 64:
   v1      decodes with PIL and applies torchvision.transforms (v1) image by image, as most re-ID code does
@@ -9,13 +9,9 @@ All three resize, flip, pad and crop, normalise, and erase (probability 0.5), in
 Files: 128x64 JPEGs of about 4 kB, as Market-1501's are.
 """
 
-import argparse
-import json
 import os
-import platform
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -24,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torchvision
+from _common import RESULTS, about, options, write
 from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import v2
@@ -86,33 +83,23 @@ def rates(loaders: dict, rounds: int) -> dict[str, float]:
     best = dict.fromkeys(loaders, 0.0)
     for _ in range(rounds):
         for name, loader in loaders.items():
-            start = time.perf_counter()
+            start = time.process_time()
             n = sum(len(images) for images in loader())
-            best[name] = max(best[name], n / (time.perf_counter() - start))
+            best[name] = max(best[name], n / (time.process_time() - start))
     return best
 
 
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
-    options = parser.parse_args()
+    args = options(__doc__, images=(1000, "files"), rounds=(7, "epochs of each")).parse_args()
     torch.set_num_threads(1)
 
     results = {}
     with tempfile.TemporaryDirectory() as folder:
-        frame = write_jpegs(Path(folder), options.images)
+        frame = write_jpegs(Path(folder), args.images)
         for size, pad in (((256, 128), 10), ((128, 64), 5)):
-            start = time.perf_counter()
+            start = time.process_time()
             images = pixels(frame, size, cache=Path(folder, "cache"), workers=1, progress=False)
-            build = len(frame) / (time.perf_counter() - start)
+            build = len(frame) / (time.process_time() - start)
             zeros = np.zeros(len(frame), np.int64)
             batches = Batches(
                 images,
@@ -126,25 +113,15 @@ def main() -> None:
                 "cached": lambda: cached(images, size, pad),  # noqa: B023
                 "ours": lambda: (batch.images for batch in batches.epoch(0)),  # noqa: B023
             }
-            row = {"build": build} | rates(loaders, options.rounds)
+            row = {"build": build} | rates(loaders, args.rounds)
             row = {name: round(value) for name, value in row.items()}
             row |= {f"ours / {other}": round(row["ours"] / row[other], 1) for other in ("v1", "cached")}
             results["{}x{}".format(*size)] = row
 
-    print("images/s on one thread")
-    print(pd.DataFrame(results).T.to_string(float_format="{:,.6g}".format))
-    if options.out:
-        about = {
-            "date": date.today().isoformat(),
-            "processor": processor(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "images": options.images,
-            "batch": BATCH,
-        }
-        temporary = options.out.with_suffix(".tmp")
-        temporary.write_text(json.dumps(about | {"images_per_second": results}, indent=2) + "\n")
-        temporary.replace(options.out)
+    report = {"what": "JPEG files to augmented batches, images/s of processor time", **about()}
+    versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
+    settings = {"images": args.images, "batch": BATCH}
+    write(args.out or RESULTS / "loading.json", report | versions | settings | {"images_per_second": results})
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ floor     x @ x.T, its sum, and back
 peers     with --peers, a folder that holds checkouts of deep-person-reid and fast-reid: their hard triplet losses, and
           the center loss in its common public form, distances to all centres and a mask
 
-All take turns in one process on one thread, so that a busy machine slows all of them alike. The ratio is of the fastest
-calls; `difference` is between two losses' values. Beside a training step all of this is small: ResNet-50 takes seconds.
+All take turns in one process on one thread, in processor time; the ratio is of the fastest calls. Beside a training
+step all of this is small: ResNet-50 takes seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from _common import RESULTS, about, options, peer, write
+from _common import about, default, options, peer, write
 
 from reidkit import losses
 from reidkit.association import intra_camera_labels
@@ -37,7 +37,7 @@ def cases(n: int, peers) -> dict:
     """name -> (function of nothing to a scalar, tensors with a gradient)."""
     draw = torch.Generator().manual_seed(0)
     features = torch.randn(n, DIM, generator=draw)
-    features += 2 * torch.randn(n // 4, DIM, generator=draw).repeat_interleave(4, 0)
+    features += 0.3 * torch.randn(n // 4, DIM, generator=draw).repeat_interleave(4, 0)
     features = torch.nn.functional.normalize(features).requires_grad_()
     pids = torch.arange(n // 4).repeat_interleave(4)
     camids = torch.arange(n) // 2 % 2
@@ -75,10 +75,10 @@ def measure(functions: dict, rounds: int) -> tuple[dict[str, float], dict[str, f
         for name, (function, leaves) in functions.items():
             for leaf in leaves:
                 leaf.grad = None
-            begin = time.perf_counter()
+            begin = time.process_time()
             value = function()
             value.backward()
-            best[name] = min(best[name], 1000 * (time.perf_counter() - begin))
+            best[name] = min(best[name], 1000 * (time.process_time() - begin))
             values[name] = value.item()
     return best, values
 
@@ -94,7 +94,7 @@ def main() -> None:
             for name, ms in best.items()
         }
     write(
-        args.out or RESULTS / "losses.json",
+        args.out or default("losses", args.peers),
         {"what": "losses, forward and backward on a CPU", **about(), "torch": torch.__version__, "features": rows},
     )
 

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 from _common import (
-    RESULTS,
     SIZES,
     about,
     child,
+    default,
     fastest,
     load,
     make,
@@ -142,7 +142,7 @@ def main() -> None:
         }
         if args.peers:
             report["difference_to_the_original"] = here("difference", folder)["result"]
-    write(args.out or RESULTS / f"rerank_{args.size}.json", report)
+    write(args.out or default(f"rerank_{args.size}", args.peers), report)
 
 
 if __name__ == "__main__":

@@ -274,10 +274,10 @@ def ahead(scores: np.ndarray, rows: np.ndarray, values: np.ndarray, ties: str) -
         for i in np.flatnonzero(ends[1:] > ends[:-1]).tolist():
             a, b = starts[first + i], starts[first + i + 1]
             few = near[ends[i] : ends[i + 1]]
-            if b - a > 40 or len(few) < width / 16:
+            if 64 * len(few) < (b - a) * width:
                 few.sort()
                 counts[a:b] = len(few) - few.searchsorted(values[a:b], side)
-            else:  # a poor model and few matches: comparing the whole row with each is cheaper than sorting
+            else:  # a poor model and few matches: comparing the whole row with each is cheaper than sorting so many
                 counts[a:b] = [np.count_nonzero(before(strip[i], match)) for match in values[a:b]]
     return counts
 

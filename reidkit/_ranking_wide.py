@@ -1,9 +1,9 @@
-"""Counting over a wide gallery, tile by tile, where :mod:`reidkit._ranking` would hold only a few whole rows of scores.
+"""Counting over a wide gallery, tile by tile, where :mod:`reidkit._ranking` would hold few whole rows of scores.
 
-A matrix product of a few rows wastes a processor. Here a thousand queries meet a tile of the gallery at a time, and what
-comes before a match is counted tile by tile. That needs the scores of the matches beforehand: they come from products
-of their own, one a person, so that a match and a wrong image within one rounding of it may swap. Columns with equal
-features share one product, as everywhere: they tie.
+A matrix product of few rows wastes a processor. Here a thousand queries meet a tile of the gallery at a time, and
+what comes before a match is counted tile by tile. That needs the scores of the matches beforehand: they come from
+products of their own, one a person, so that a match and a wrong image within one rounding of it may swap. Columns with
+equal features share one product, as everywhere: they tie.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from reidkit._ranking import TILE_BYTES, Labels, Plan, ahead, take_out, tiles
 
 WIDE = 1 << 15  # columns from which this way is the faster one
-ROWS, COLUMNS = 1024, 8192  # scores at a time: 32 MiB
+ROWS, COLUMNS = 1024, 16384  # scores at a time, 64 MiB at most: long features come in smaller tiles
 TWINS = 1024  # different features that repeat; more of them are left to whole rows
 
 
@@ -55,7 +55,8 @@ def count(query: np.ndarray, gallery: np.ndarray, labels: Labels, metric: str, t
                 values[begin[one] + i : begin[one] + i + len(at)] = row
 
     found = []
-    buffer = np.empty(ROWS * COLUMNS, plan.dtype)
+    budget = min(TILE_BYTES, COLUMNS * plan.dtype.itemsize * gallery.shape[1])
+    buffer = np.empty((min(ROWS, len(query)), budget // (plan.dtype.itemsize * gallery.shape[1])), plan.dtype)
     for start in range(0, len(query), ROWS):
         stop = min(start + ROWS, len(query))
         q = np.asarray(query[start:stop], plan.dtype)  # (b, d)
@@ -72,9 +73,8 @@ def count(query: np.ndarray, gallery: np.ndarray, labels: Labels, metric: str, t
         order = np.lexsort((-v, r))
         r, c, v = r[order], c[order], v[order]
         counts = np.zeros(len(r), np.int64)
-        budget = min(TILE_BYTES, COLUMNS * plan.dtype.itemsize * gallery.shape[1])
         for a, b, tile in tiles(gallery, labels.keep, plan.dtype, budget):
-            block = scores(q, tile, slice(a, b), out=buffer[: len(q) * (b - a)].reshape(len(q), b - a))
+            block = scores(q, tile, slice(a, b), out=buffer.reshape(-1)[: len(q) * (b - a)].reshape(len(q), b - a))
             some = slice(*np.searchsorted(twins, (a, b)))
             block[:, twins[some] - a] = twin_scores[:, twin_of[some]]
             some = slice(*np.searchsorted(own_columns, (a, b)))

@@ -320,11 +320,12 @@ def _announce(images: Images, keep: bool, progress: bool) -> tqdm:
     total = sum((b - a) * (n - a) for a, b in images.spans(TILE[0]))
     if progress:
         (a, b), (c, d) = next(images.spans(256)), next(images.spans(TILE[0], start=first))
-        out = np.empty((b - a, d - c), images.dtype)
-        images.between(a, b, c, d, out)  # the first product is slow
-        begin = time.perf_counter()
-        images.between(a, b, c, d, out)
-        each = (time.perf_counter() - begin) / out.size
+        out, taken = np.empty((b - a, d - c), images.dtype), []
+        for _ in range(4):  # the first product is slow, and any may be interrupted
+            begin = time.perf_counter()
+            images.between(a, b, c, d, out)
+            taken.append(time.perf_counter() - begin)
+        each = min(taken) / out.size
         seconds = 1.2 * each * (total + (0 if keep else first * (n - first)))
         if seconds > SAY_SECONDS:
             takes = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"

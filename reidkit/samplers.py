@@ -258,8 +258,8 @@ class PairSampler(Sampler):
     growth : float
         Factor an epoch. A run of fewer epochs than the paper's 75 covers the same course with 1.01 ** (75 / epochs).
     schedule : "paper" or "code"
-        What grows. "paper": negatives to positives, min(4, growth^e). "code": pairs to positives, min(5, 2 growth^e), of
-        which the ratio is one less; there e counts from 1. After 75 epochs they stand at 2.1 and 3.2.
+        What grows. "paper": negatives to positives, min(4, growth^e). "code": pairs to positives, min(5, 2 growth^e);
+        the ratio is one less, and e counts from 1. After 75 epochs the two stand at 2.1 and 3.2.
     most : float
         Negatives to positives at the end; 1 keeps the ratio where it begins.
     seed : int

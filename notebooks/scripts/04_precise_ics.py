@@ -926,6 +926,7 @@ for (rule, rows), colour, dash, marker in looks:
     )
 axes.set(xlabel="recall (%)", ylabel="precision (%)", xlim=(0, 100), ylim=(0, 102))
 axes.legend(title="edges kept", frameon=False)
+axes.spines[["top", "right"]].set_visible(False)
 picture
 
 # %%
@@ -1091,7 +1092,7 @@ if profile == "long":
         for seed in few:
             bench.decode(prepare(seed), size)
         part, _ = both_stages(
-            {name: ROWS[name] for name in ("M1", "M3", "M5")}, ("M7", "M8"), seeds=few, prepare=prepare
+            {name: ROWS[name] for name in ("M1", "M3", "M5")}, ("M7", DROPPED, "M8"), seeds=few, prepare=prepare
         )
         everything.append(bare(part, f", {images} images a camera", images=images, length="short", gap=gap))
         save_results(results_path, pd.concat(everything, ignore_index=True))
@@ -1100,7 +1101,7 @@ if profile == "long":
         if (start, g) != ("stand-in", gap):  # these stand in the table already
             for seed in few:
                 bench.decode(data_for(seed, g), size)
-            part, _ = both_stages({"M5": ROWS["M5"]}, ("M7", "M8"), seeds=few, gap=g, start=start)
+            part, _ = both_stages({"M5": ROWS["M5"]}, ("M7", DROPPED, "M8"), seeds=few, gap=g, start=start)
             everything.append(bare(part, f", gap {g:g}, from {start}", gap=g, start=start, length="short"))
             save_results(results_path, pd.concat(everything, ignore_index=True))
 else:
@@ -1187,7 +1188,7 @@ if long is not None and long.variant.str.endswith(LONG_STAGE).any():
 # %%
 if long is not None and "start" in long and long.start.notna().any():
     dial = long[long.start.notna()]
-    main = long[long.variant.isin(["M5", "M7", "M8"]) & long.seed.isin(dial.seed)]
+    main = long[long.variant.isin(["M5", "M7", DROPPED, "M8"]) & long.seed.isin(dial.seed)]
     dial = pd.concat([dial, main.assign(row=main.variant, start="stand-in")], ignore_index=True)
     dial = dial.assign(line=dial.row + ", from " + dial.start.replace("stand-in", "the stand-in"))
     display(plots.dial_chart(dial, ["mAP", "bias"], hue="line"))
