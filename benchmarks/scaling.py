@@ -85,12 +85,12 @@ def chart(curves: dict[str, dict], file: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
     for marker, (name, curve) in zip("osD^v", curves.items(), strict=True):
         axes.loglog(curve["images"], curve["seconds"], marker=marker, label=f"{name}: slope {curve['slope']:.2f}")
     axes.set(xlabel="images", ylabel="seconds on one core")
     axes.grid(True, which="major", alpha=0.3)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     file.parent.mkdir(exist_ok=True)
     figure.savefig(file, dpi=150, metadata={"Software": None})
 

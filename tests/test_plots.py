@@ -84,6 +84,8 @@ EVERY = {
     "identities_per_camera": lambda: plots.identities_per_camera(PIDS, CAMIDS),
     "images_per_identity": lambda: plots.images_per_identity(PIDS, CAMIDS),
     "similarity_histogram": lambda: plots.similarity_histogram(np.random.default_rng(0).random((N, N)), PIDS, CAMIDS),
+    "pipeline": lambda: plots.pipeline(crops(), ["backbone", "neck"], ["loss"]),
+    "association_graph": lambda: plots.association_graph(crops(3), [1, 1, 2], [0, 1, 0], [[0, 1]]),
 }
 
 

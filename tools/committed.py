@@ -23,7 +23,7 @@ from reidkit.results import metrics_of, write_json
 from reidkit.runs import all_notebooks, prepare
 
 CLOSE, SPREADS = 1e-3, 3.0
-KEPT = ("schema", "rows", "sections", "paper", "environment", "run")
+KEPT = ("schema", "rows", "verdicts", "sections", "paper", "environment", "run")
 
 
 def keep(notebook: Path, folder: Path, numbers: Path) -> None:

@@ -5,6 +5,7 @@
     paired, judge, verdicts    two rows of a table compared seed by seed; one verdict a claim
     operating_characteristics  how often those verdicts err, and how often they see an effect
     store, stored, is_stored   long results kept as a small CSV that says where it comes from
+    committed, is_committed    the demo runs that `make notebooks` keeps
     beside, show               tables for a notebook
 
 Rows, methods and metrics are named as one likes: case, spaces and punctuation do not count, unless two names then fall
@@ -12,7 +13,7 @@ together. Results are what `ablate` returns, one row a variant and seed, metrics
 """
 
 from .judging import VERDICTS, Paired, judge, operating_characteristics, paired, verdicts
-from .keeping import is_stored, stamp, store, stored
+from .keeping import committed, is_committed, is_stored, stamp, store, stored
 from .names import LedgerError, fold
 from .papers import claims, look_up, reported
 from .tables import beside, show
@@ -23,7 +24,9 @@ __all__ = [
     "Paired",
     "beside",
     "claims",
+    "committed",
     "fold",
+    "is_committed",
     "is_stored",
     "judge",
     "look_up",

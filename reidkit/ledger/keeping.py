@@ -1,4 +1,5 @@
-"""Long results kept as a small CSV that says where it comes from: data/long/<name>.csv.
+"""Results that are kept: demo runs by `make notebooks` (data/demo/<name>.json), long ones as data/long/<name>.csv,
+a small CSV that says where it comes from.
 
 # date: 2026-11-21
 # profile: long
@@ -21,7 +22,7 @@ from reidkit.runs import code_hash
 
 from .names import LedgerError, find, nearby
 
-LONG = "long"  # the folder inside data/
+LONG, DEMO = "long", "demo"  # the folders inside data/
 ADDED = ("date", "code", "versions", "machine")
 
 
@@ -100,6 +101,31 @@ def stored(name: str, *, data: str | Path | None = None) -> pd.DataFrame:
 def is_stored(name: str, *, data: str | Path | None = None) -> bool:
     """Whether `stored` would find results of this name."""
     return _place(name, data) is not None
+
+
+def committed(name: str, *, data: str | Path | None = None) -> pd.DataFrame:
+    """The rows of the demo run that is kept under `name`, say committed("02_ccsc"), of data/demo/02_ccsc.json.
+
+    `frame.attrs` holds its date, its parameters, and the notebook's own `verdicts` (a DataFrame; None if it judged
+    nothing). LedgerError when there is none; `is_committed` asks first.
+    """
+    if not is_committed(name, data=data):
+        raise LedgerError(f"no demo run is kept as {name!r}: `make notebooks` keeps data/{DEMO}/{name}.json")
+    results = json.loads(find(f"{DEMO}/{name}.json", data).read_text(encoding="utf-8"))
+    frame = pd.DataFrame(results["rows"])
+    judged = results.get("verdicts")
+    frame.attrs |= {"name": name, "date": results["environment"]["date"][:10]}
+    frame.attrs |= {"parameters": results.get("run", {}).get("parameters", {})}
+    frame.attrs |= {"verdicts": None if judged is None else pd.DataFrame(judged)}
+    return frame
+
+
+def is_committed(name: str, *, data: str | Path | None = None) -> bool:
+    """Whether `committed` would find a demo run of this name."""
+    try:
+        return find(f"{DEMO}/{name}.json", data).is_file()
+    except LedgerError:
+        return False
 
 
 def stamp(frame: pd.DataFrame, *keys: str) -> str:
