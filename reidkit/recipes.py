@@ -105,7 +105,9 @@ def supervised(
     def objective(model, batch, step):
         out = model(batch.images)
         of_batch = out.features, batch.pids, batch.camids
-        return {"id": F.cross_entropy(out.logits, batch.pids)} | {name: loss(*of_batch) for name, loss in losses.items()}
+        return {"id": F.cross_entropy(out.logits, batch.pids)} | {
+            name: loss(*of_batch) for name, loss in losses.items()
+        }
 
     def after_step(batch, out):
         for loss in own_rule:
@@ -194,8 +196,8 @@ def guessed_people(stage: Trained, data: ReIDDataset) -> np.ndarray:
 def second_stage(
     data: ReIDDataset, seed: int, budget: Budget, stage: Trained, people: np.ndarray, *, margin: float = 0.3
 ) -> Trained:
-    """Precise-ICS, stage 2: a new classifier over `people` (N,), with label smoothing 0.1 and a batch-hard triplet on g.
-    The first stage's model is left as it was. -1 leaves an image out."""
+    """Precise-ICS, stage 2: a new classifier over `people` (N,), with label smoothing 0.1, and a batch-hard triplet on
+    g. The first stage's model is left as it was. -1 leaves an image out."""
     count = int(people.max()) + 1
     if count < 2:
         raise ValueError(f"the images are of {count} person: nothing to classify")

@@ -450,6 +450,7 @@ for seed in seeds:  # rendered and decoded here, on all cores; the workers then 
 HALF = ("baseline+CCSC", "Softmax+triplet")  # the rows of which the paper says that one is ahead half-way
 kept = ablate({name: run(row, half=name in HALF, keep=True) for name, row in ROWS.items()}, seeds)
 table = kept.drop(columns=["history", "query", "gallery"], errors="ignore")
+table = table.assign(gap=gap, start="stand-in", row=table.variant)
 if profile == "long":
     save_results(results_path, table)  # a long run that is cut short has left something
 DATASET = dataset if dataset in ("dukemtmc", "msmt17") else "market1501"  # whose printed numbers stand beside ours
@@ -690,7 +691,6 @@ print(
 # scratch. Both starts are needed: the stand-in never saw cameras differ, so for it the dial is also the distance from what it knows.
 
 # %%
-table = table.assign(gap=gap, start="stand-in", row=table.variant)
 dial_rows = {
     f"{name}, gap {g:g}, {start}": run(ROWS[name], gap=g, start=start)
     for start in STEPS
@@ -876,8 +876,9 @@ print(
 
 # %%
 if ledger.is_stored("02_ccsc"):
-    long = ledger.stored("02_ccsc")
-    print("Results " + ledger.stamp(long))
+    from_store = ledger.stored("02_ccsc")
+    long = derived(from_store[from_store.row.notna()])  # with the rows that come from several of its own
+    print("Results " + ledger.stamp(from_store))
     main = long[long.variant.isin(ROWS)]
     display(ledger.beside(main, "ccsc", DATASET, ["mAP", "rank1"]))
     display(compare(main, QUESTIONS))
@@ -886,7 +887,7 @@ else:
     print("No long results are stored yet: python -m reidkit run 02 --profile long makes them.")
 
 # %%
-if long is not None:
+if long is not None and long.gap.nunique() > 1:
     long_dial = dial_of(long)
     display(show_dial(long_dial, gains=False), show_dial(long_dial, gains=True))
 
@@ -917,7 +918,7 @@ if long is not None:
     long_verdicts = ledger.verdicts(long, ledger.claims("ccsc"))
     display(ledger.show(long_verdicts))
     counts = long_verdicts.verdict.value_counts()
-    print(ledger.stamp(long) + " " + ", ".join(f"{counts.get(v, 0)} {v}" for v in ledger.VERDICTS) + ".")
+    print(ledger.stamp(from_store) + " " + ", ".join(f"{counts.get(v, 0)} {v}" for v in ledger.VERDICTS) + ".")
 
 
 # %% [markdown]

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .pairs import check, euclidean, itself, nothing, same
+from .pairs import apart, check, euclidean, hardest, itself, nothing, same
 
 
 def camera_aware(
@@ -181,10 +181,10 @@ def _hinge(
     if mining == "random":  # keep one of each anchor's, all equally likely
         drawn = torch.rand(far.shape, generator=generator, device=far.device).masked_fill(~far, -1)
         far = far & F.one_hot(drawn.argmax(1), len(far)).bool()
-    distances = _distances(features, normalise, squared)  # (N, N)
-    farthest = distances.masked_fill(~near, -torch.inf).amax(1)[both]  # (A,)
-    nearest = distances.masked_fill(~far, torch.inf).amin(1)[both]  # (A,)
-    return _reduced(F.relu(farthest - nearest + margin), reduction, features)
+    features = F.normalize(features, dim=1) if normalise else features
+    gaps = [apart(features, features.index_select(0, rows)) for rows in hardest(features, near, far)]  # (N,) each
+    farthest, nearest = (gap.square() if squared else gap for gap in gaps)
+    return _reduced(F.relu(farthest - nearest + margin)[both], reduction, features)
 
 
 def _distances(features: Tensor, normalise: bool, squared: bool) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .pairs import check, euclidean, itself, nothing, same
+from .pairs import apart, check, hardest, itself, nothing, same
 
 
 def batch_hard_triplet(
@@ -24,19 +24,17 @@ def batch_hard_triplet(
               on, and the loss has no lower bound
 
     Anchors without another image of their person, or without another person, leave the mean (the set A holds the
-    others; anchors whose hinge is 0 stay). No anchor at all: a differentiable 0. Equally far images share the
-    gradient. The paper sums over anchors; libraries, and this, average.
+    others; anchors whose hinge is 0 stay). No anchor at all: a differentiable 0. Of equally far images the
+    first gets the gradient. The paper sums over anchors; libraries, and this, average.
     """
     check(features, pids, camids)
-    distances = euclidean(features, features)  # (N, N)
     alike = same(pids)
     positive, negative = alike & ~itself(pids), ~alike  # (N, N) bool
     anchors = positive.any(1) & negative.any(1)  # (N,) bool
     if not anchors.any():
         return nothing(features)
-    farthest = distances.masked_fill(~positive, -torch.inf)[anchors].amax(1)  # (A,)
-    nearest = distances.masked_fill(~negative, torch.inf)[anchors].amin(1)  # (A,)
-    gaps = margin + farthest - nearest  # (A,)
+    farthest, nearest = (features.index_select(0, rows) for rows in hardest(features, positive, negative))  # (N, d)
+    gaps = (margin + apart(features, farthest) - apart(features, nearest))[anchors]  # (A,)
     return (gaps.clamp(min=0) if hinge else gaps).mean()
 
 

@@ -26,6 +26,22 @@ def euclidean(first: Tensor, second: Tensor) -> Tensor:
     return (squared.clamp(min=0) + EPS).sqrt()
 
 
+def apart(first: Tensor, second: Tensor) -> Tensor:
+    """Distances row by row, (N, d) and (N, d) -> (N,); the gradient is finite at 0."""
+    return ((first - second).square().sum(1) + EPS).sqrt()
+
+
+@torch.no_grad()
+def hardest(features: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+    """Who is farthest among `near` and who nearest among `far`, (N, N) bool -> (N,) int64 each; the first of equals.
+
+    Nothing to differentiate: a loss takes these rows and differentiates two distances an anchor instead of all N^2.
+    Rows of `near` or `far` without a True give any index.
+    """
+    squared = torch.addmm(features.square().sum(1)[None], features, features.T, alpha=-2)  # (N, N), less |anchor|^2
+    return squared.masked_fill(~near, -torch.inf).argmax(1), squared.masked_fill(~far, torch.inf).argmin(1)
+
+
 def cosine(first: Tensor, second: Tensor) -> Tensor:
     """Cosine similarities of all pairs, (N, d) and (M, d) -> (N, M); a zero vector has similarity 0 to all."""
     return F.normalize(first, dim=1) @ F.normalize(second, dim=1).T

@@ -7,7 +7,7 @@ Both look at pairs. `samplers.PairSampler` puts the two images of a pair in cons
 import torch
 from torch import Tensor, nn
 
-from .pairs import EPS, check, nothing
+from .pairs import apart, check, euclidean, itself, nothing, same
 
 
 class Verification(nn.Module):
@@ -94,16 +94,18 @@ def contrastive(
     if not margin > 0:
         raise ValueError(f"margin is {margin}: expected a positive distance")
     n = len(features)
-    if pairs == "all":
-        first, second = torch.triu_indices(n, n, 1, device=features.device)  # (P,) each
-    elif pairs == "consecutive":
-        if n % 2:
-            raise ValueError(f"{n} rows are no consecutive pairs: expected an even number")
-        first, second = torch.arange(n, device=features.device).view(-1, 2).T  # (P,) each
-    else:
+    if pairs == "consecutive" and n % 2:
+        raise ValueError(f"{n} rows are no consecutive pairs: expected an even number")
+    if pairs not in ("all", "consecutive"):
         raise ValueError(f"pairs is {pairs!r}: expected 'all' or 'consecutive'")
-    if not len(first):
+    if n < 2:
         return nothing(features)
-    squared = (features[first] - features[second]).square().sum(1)  # (P,)
-    short = (margin - (squared + EPS).sqrt()).clamp(min=0)  # (P,)
-    return torch.where(pids[first] == pids[second], squared, short.square()).mean() / 2
+    if pairs == "all":  # one matrix product; both halves of the matrix count, and the diagonal is 0
+        distances, alike = euclidean(features, features), same(pids)  # (N, N)
+        count = n * (n - 1)
+        distances = distances.masked_fill(itself(pids), 0)
+    else:
+        distances, alike = apart(features[0::2], features[1::2]), pids[0::2] == pids[1::2]  # (P,)
+        count = n // 2
+    short = (margin - distances).clamp(min=0)
+    return torch.where(alike, distances, short).square().sum() / count / 2
