@@ -42,7 +42,7 @@ def held_for_backward() -> Iterator[Held]:
             held.now -= size
 
     def pack(tensor: Tensor) -> _Kept:
-        storage, kept = tensor.untyped_storage(), _Kept(tensor)
+        storage, kept = tensor.untyped_storage(), _Kept(tensor.detach())  # undetached, an output would keep itself
         place, size = storage.data_ptr(), storage.nbytes()
         if not held._users[place]:
             held.now += size

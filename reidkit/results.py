@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -29,11 +30,15 @@ def save_results(
     extra         anything else worth keeping, by name: verdicts, the dataset, a history
 
     NumPy and pandas values become JSON's own; NaN, NA and infinities become null. Raises TypeError that names the
-    place of a value that JSON cannot hold.
+    place of a value that JSON cannot hold, and ValueError for two rows of one variant and seed: whoever reads the
+    results would average two experiments under one name.
     """
     if isinstance(rows, pd.DataFrame):
         named = rows.reset_index() if any(name is not None for name in rows.index.names) else rows
         rows = named.to_dict(orient="records")
+    seen = Counter((row["variant"], row["seed"]) for row in rows if "variant" in row and "seed" in row)
+    if twice := [f"{variant}, seed {seed}" for (variant, seed), times in seen.items() if times > 1]:
+        raise ValueError(f"save_results: {len(twice)} rows stand there twice: {'; '.join(twice[:5])}; name them apart")
     if taken := {"schema", "rows", "sections", "environment", "run"} & set(extra):
         raise ValueError(f"save_results: {', '.join(sorted(taken))} is written by the kit; choose another name")
     results = {"schema": SCHEMA, "rows": rows, "sections": sections, **extra, "environment": environment()}

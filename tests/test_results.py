@@ -88,3 +88,10 @@ def test_environment_says_versions_and_machine_but_no_names():
     assert environment["machine"]["threads"] == torch.get_num_threads()
     assert set(environment) == {"versions", "machine", "date"}
     assert set(environment["machine"]) == {"system", "processor", "cores", "threads", "accelerator"}
+
+
+def test_two_rows_of_one_variant_and_seed_are_refused(tmp_path):
+    rows = [{"variant": "ID", "seed": 0, "gap": gap, "mAP": 0.5} for gap in (0.5, 1.0)]
+    with pytest.raises(ValueError, match=r"1 rows stand there twice: ID, seed 0; name them apart"):
+        save_results(tmp_path / "results.json", rows)
+    assert not list(tmp_path.iterdir())

@@ -605,9 +605,10 @@ results = {"tables II and III": table}
 
 def record(**sections):
     """Save what there is by now: a run that is cut short has left something."""
-    results.update(
-        {name.replace("_", "-"): part.assign(section=name.replace("_", "-")) for name, part in sections.items()}
-    )
+    for name, part in sections.items():
+        name = name.replace("_", "-")
+        own = part.variant + f", {name}" if name.endswith("-shot") else part.variant  # one name a row of the results
+        results[name] = part.assign(variant=own, section=name)
     return save_results(results_path, pd.concat(results.values(), ignore_index=True))
 
 
@@ -1182,6 +1183,7 @@ if ledger.is_stored(STORED):
     display(ledger.beside(long_all, "discriminative-embedding", "market1501", ["mAP", "rank1"]))
     display(plots.ablation_chart(long_all, ["mAP", "train_test_gap"]))
     parts = {name: long[long.section == name] for name in ("single-shot", "buildings")}
+    parts = {name: part.assign(variant=part.variant.str.removesuffix(f", {name}")) for name, part in parts.items()}
     if all(map(len, parts.values())):
         long_verdicts = judged(long_main, *parts.values())
         display(ledger.show(long_verdicts))

@@ -831,9 +831,12 @@ def readings_of(rows):
     return {name: run(recipe) for name, recipe in rows.items()}
 
 
+half_named = (
+    None if half is None else half.assign(variant=half.variant + f", gap {gaps[0]:g}")
+)  # one name a row of the results
 more = [ablate(readings_of(EVERY_SEED), seeds).assign(gap=gap)]
 if profile == "long":
-    save_results(results_path, pd.concat([table, half, *more]))  # a long run that is cut short has left something
+    save_results(results_path, pd.concat([table, half_named, *more]))  # a long run that is cut short has left something
     more.append(ablate(readings_of(READINGS | ONLY_LONG), seeds[:3]).assign(gap=gap))
 elif profile != "smoke":
     more.append(ablate(readings_of(READINGS), seeds[:1]).assign(gap=gap))
@@ -1066,7 +1069,7 @@ if ledger.is_stored("05_pirid"):
     long = ledger.stored("05_pirid")
     print("Results " + ledger.stamp(long))
     for g in sorted(long.gap.unique(), reverse=True):
-        part = long[long.gap == g]
+        part = long[long.gap == g].assign(variant=lambda rows: rows.variant.str.removesuffix(f", gap {g:g}"))  # noqa: B023
         print(f"gap {g:g}")
         display(
             ledger.beside(
@@ -1233,7 +1236,7 @@ assert 0 <= by_identity <= by_prototype <= 1, "a batch of prototypes has more pa
 
 # %%
 SHARED.cleanup()
-results = everything if half is None else pd.concat([everything, half], ignore_index=True)
+results = pd.concat([everything, half_named], ignore_index=True)
 saved = save_results(results_path, results, verdicts=verdicts, dataset=data.summary())
 
 # %% [markdown]

@@ -1,0 +1,134 @@
+"""Recipes on a world of a few people: what each trains, what it sees, and that it repeats."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+from reidkit import recipes
+from reidkit.association import associate
+from reidkit.datasets import labels, load
+from reidkit.embedding import embed
+from reidkit.loading import pixels
+from reidkit.losses import CenterLoss, Verification, ccsc
+
+BUDGET = recipes.Budget("smoke", (64, 32), dim=8, steps=3, p=4, k=4, start="scratch")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    root = tmp_path_factory.mktemp("world")
+    patch.setenv("REIDKIT_CACHE", str(root / "cache"))
+    yield load("plaza", root, train_ids=8, test_ids=2, cameras=3, junk=0)
+    patch.undo()
+
+
+def test_accumulated_identities_are_pairs_of_person_and_camera():
+    frame = pd.DataFrame({"pid": [7, 3, 7, 3, 7], "camid": [2, 0, 0, 1, 2]})
+    ids, cameras, people = recipes.accumulated(frame)
+    assert len(cameras) == len(people) == 4
+    assert [(people[i], cameras[i]) for i in ids] == list(zip(frame.pid, frame.camid, strict=True))
+    assert cameras.tolist() == sorted(cameras)
+
+
+def test_class_means_are_the_loop(world):
+    ids, _, _ = recipes.accumulated(world.train)
+    model = recipes.network(BUDGET, None, 0)
+    features = embed(model, pixels(world.train, BUDGET.size))
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    expected = np.stack([unit[ids == i].sum(0) / np.linalg.norm(unit[ids == i].sum(0)) for i in range(ids.max() + 1)])
+    assert recipes.class_means(model, world, ids, BUDGET.size).numpy() == pytest.approx(expected, abs=1e-5)
+
+
+class Pairs(torch.nn.Module):
+    """A loss with weights of its own."""
+
+    def __init__(self, num_ids, dim):
+        super().__init__()
+        self.verification = Verification(dim, dropout=0.0)
+
+    def forward(self, features, pids, camids):
+        same = (pids[0::2] == pids[1::2]).long()
+        return F.cross_entropy(self.verification(features[0::2], features[1::2]), same)
+
+
+def test_supervised_logs_each_term_and_repeats(world):
+    terms = {"ccsc": (1.5, ccsc), "center": (0.01, CenterLoss), "pairs": (1.0, Pairs)}
+    first, again = (recipes.supervised(world, 0, BUDGET, terms) for _ in range(2))
+    assert {"id", *terms} <= set(first.history)
+    assert first.history[["id", *terms]].notna().all().all()
+    assert len(first.history) == BUDGET.steps
+    pd.testing.assert_frame_equal(first.history, again.history)
+    row = first.history.iloc[0]
+    assert row.loss == pytest.approx(row.id + 1.5 * row.ccsc + 0.01 * row.center + row.pairs, rel=1e-5)
+
+
+def test_a_loss_of_weight_zero_changes_nothing(world):
+    plain, beside = (recipes.supervised(world, 0, BUDGET, terms) for terms in ({}, {"ccsc": (0.0, ccsc)}))
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(value, beside.model.state_dict()[name]), name
+
+
+def test_the_center_loss_moves_by_its_rule_and_not_by_the_optimiser(world):
+    made = []
+
+    class Watched(CenterLoss):
+        def __init__(self, *size):
+            super().__init__(*size)
+            made.append(self)
+
+    recipes.supervised(world, 0, BUDGET, {"center": (0.0, Watched)})  # without a gradient the rule still moves it
+    assert not made[0].centers.requires_grad
+    assert made[0].centers.abs().sum() > 0
+
+
+@pytest.mark.parametrize("how", [{}, {"classifier": "branches"}, {"hinges": ("instance", "centroid")}])
+def test_intra_camera_keeps_a_memory_of_the_accumulated_identities(world, how):
+    trained = recipes.intra_camera(world, 0, BUDGET, **how)
+    count = len(recipes.accumulated(world.train)[1])
+    assert trained.bank.memory.shape == (count, BUDGET.dim)
+    assert trained.bank.memory.norm(dim=1) == pytest.approx(np.ones(count), abs=1e-5)
+    assert set(how.get("hinges", ())) <= set(trained.history)
+    assert (trained.model.classifier is not None) == (how.get("classifier") == "branches")
+
+
+def test_intra_camera_refuses_words_that_it_does_not_know(world):
+    with pytest.raises(ValueError, match="classifier is 'forest'"):
+        recipes.intra_camera(world, 0, BUDGET, classifier="forest")
+    with pytest.raises(ValueError, match="'quintuple'"):
+        recipes.intra_camera(world, 0, BUDGET, hinges=["quintuple"])
+
+
+def test_the_second_stage_leaves_the_first_as_it_was(world):
+    stage = recipes.intra_camera(world, 0, BUDGET)
+    before = {name: value.clone() for name, value in stage.model.state_dict().items()}
+    ids, cameras, _ = recipes.accumulated(world.train)
+    guessed = recipes.guessed_people(stage, world)
+    assert np.array_equal(guessed, associate(stage.bank.memory, cameras, n_pairs=len(cameras))[ids])
+    known = recipes.second_stage(world, 0, BUDGET, stage, labels(world.train))
+    assert known.model.classifier.out_features == world.train.pid.nunique()
+    assert {"id", "triplet"} <= set(known.history)
+    assert all(torch.equal(value, before[name]) for name, value in stage.model.state_dict().items())
+    with pytest.raises(ValueError, match="1 person"):
+        recipes.second_stage(world, 0, BUDGET, stage, np.zeros(len(ids), np.int64))
+
+
+def test_prototypes_come_in_after_their_share_of_the_steps(world):
+    history = recipes.with_prototypes(world, 0, replace(BUDGET, steps=4), intra_only=0.5, eps=0.99).history
+    assert history.prototypes.tolist()[:2] == [0, 0]
+    joined = history.prototypes > 0
+    assert history.get("inter", pd.Series(np.nan, history.index)).notna().tolist() == joined.tolist()
+    nothing = recipes.with_prototypes(world, 0, BUDGET, intra_only=0.0, eps=1e-6).history
+    assert not nothing.prototypes.any()
+    assert "inter" not in nothing
+
+
+def test_no_prototype_at_all_is_intra_camera_learning(world):
+    alone = recipes.intra_camera(world, 0, BUDGET, temperature=0.05)
+    apart = recipes.with_prototypes(world, 0, BUDGET, eps=1e-6)
+    for name, value in alone.model.state_dict().items():
+        assert torch.equal(value, apart.model.state_dict()[name]), name
