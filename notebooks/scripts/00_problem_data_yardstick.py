@@ -313,7 +313,7 @@ print(f"loop {looped.item():.6f}   call {called.item():.6f}   gradients equal")
 # ### The stand-in for ImageNet
 #
 # Papers start from weights trained on ImageNet. Those cannot be had offline, so `smoke`, `demo` and `long` start from a **stand-in**: the
-# same small backbone, trained once, in seconds, to tell other people apart in *another* Plaza world at gap 0. It plays ImageNet's
+# same small backbone, trained once, in a minute or two, to tell other people apart in *another* Plaza world at gap 0. It plays ImageNet's
 # part, with two differences to keep in mind: it has seen *this kind of picture*, so it is a stronger start than ImageNet; and it never saw
 # a camera differ from another, so **the dial is also the distance from its training data**. That is why every chart over `gap` in this course also
 # shows a network trained from scratch.
