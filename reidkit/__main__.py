@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -113,33 +114,51 @@ def _notebooks(args) -> list[Path]:
 
 
 def _run_in_order(args, plans) -> int:
-    """Several notebooks, one after another; the page of results grows with every picture; a table at the end."""
+    """Several notebooks, one after another; a table at the end. The page of results is written at the first picture of
+    each and at its end: it holds the pictures of all runs, and in mid-run its time is the run's."""
     from tqdm import tqdm
 
     from reidkit.outcomes import FAILED, attempt, duration, short, summary, table
-    from reidkit.report import write_report
 
-    outcomes, told = [], None
+    outcomes, pictured = [], set()
     started = time.monotonic()
     for number, plan in enumerate(plans, 1):
         name = plan.notebook.stem
 
         def shown(heading, name=name):
-            nonlocal told
-            page = write_report(args.out).page
-            if not args.quiet and told != (told := (name, heading)):
+            if name in pictured:
+                return
+            pictured.add(name)
+            page = _page(args.out)
+            if page and not args.quiet:
                 tqdm.write(f"    a picture under {heading!r}: look at {short(page)}")
 
         tqdm.write(f"[{number}/{len(plans)}] {name}")
         outcomes.append(outcome := attempt(plan, force=args.force, progress=not args.quiet, shown=shown))
         if outcome.state == FAILED:
             print(outcome.error, file=sys.stderr, flush=True)
-        page = write_report(args.out).page
+        page = _page(args.out)
         tqdm.write(f"    {outcome.state} in {duration(outcome.seconds)}: {short(outcome.place)}")
-        tqdm.write(f"    look at {short(page)}, section {name!r}")
+        if page:
+            tqdm.write(f"    look at {short(page)}, section {name!r}")
     print(f"\n{table(outcomes)}\n\n{summary(outcomes)}, in {duration(time.monotonic() - started)}")
-    print(f"the page of results: {short(page)}")
+    if page:
+        print(f"the page of results: {short(page)}")
     return int(any(outcome.state == FAILED for outcome in outcomes))
+
+
+def _page(out) -> Path | None:
+    """Write the page of results. What goes wrong with it is said in a line, and is no affair of the runs."""
+    from tqdm import tqdm
+
+    from reidkit.report import write_report
+
+    try:
+        return write_report(out).page
+    except Exception as error:
+        why = " ".join(str(error).split())
+        tqdm.write(f"    the page of results is not written: {type(error).__name__}: {why}", file=sys.stderr)
+        return None
 
 
 def _given(args, declared) -> dict:
@@ -195,14 +214,15 @@ def add_sweep(commands) -> None:
                 dask scheduler --interface ib0 --scheduler-file ~/scheduler.json &
                 sbatch --array=1-8 --gpus=1 --cpus-per-task=4 --time=8:00:00 --wrap \\
                     "dask worker --scheduler-file ~/scheduler.json --nthreads 1 --resources GPU=1"
-                python -m reidkit sweep sweep.yaml --scheduler tcp://$(hostname):8786
-            Workers may come and go: the runs of one that is preempted are given to another. dask-jobqueue's
-            SLURMCluster(…).scheduler_address serves as well."""
+                python -m reidkit sweep sweep.yaml --scheduler tcp://10.0.0.7:8786
+            The address is the one that the scheduler prints ("Scheduler at:") and that ~/scheduler.json holds: it is
+            that of its interface, here ib0, not that of the host's name. Workers may come and go: the runs of one that
+            is preempted are given to another. dask-jobqueue's SLURMCluster(…).scheduler_address serves as well."""
         ),
     )
     parser.add_argument("file", metavar="FILE.yaml", help="the grid; see below")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and about how long it takes, and stop")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler: tcp://127.0.0.1:8786")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, as it prints: tcp://127.0.0.1:8786")
     parser.add_argument("--out", metavar="DIR", default="runs", help="where runs are kept (default: runs)")
     parser.add_argument("--notebooks", metavar="DIR", help="where notebooks are (default: notebooks)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -297,6 +317,10 @@ COMMANDS = (add_run, add_sweep, add_report, add_data)
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._negative_number_matcher = re.compile(r"^-\.?(\d|inf)")  # -1e-1 is a value too, as -0.1 is
+
     def error(self, message):  # one line, instead of the usage and a line
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 

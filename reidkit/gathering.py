@@ -16,6 +16,8 @@ import pandas as pd
 from reidkit import ledger
 from reidkit.runs import PROFILES
 
+JUDGED = ("id", "paper", "statement", "better", "worse", "metric", "verdict", "why")  # of `verdicts`, beside numbers
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -81,7 +83,11 @@ class Group:
             if len(self.runs) == 1 and said.get("verdicts"):
                 saved = pd.DataFrame(said["verdicts"])
                 numbers = ["n", "difference", "low", "high"]
+                if missing := [column for column in (*JUDGED, *numbers) if column not in saved]:
+                    raise ValueError(f"no column {missing[0]!r}")
                 saved[numbers] = saved[numbers].apply(pd.to_numeric).astype(dict.fromkeys(numbers[1:], float))
+                for paper in saved["paper"].unique():
+                    ledger.reported(paper), ledger.claims(paper)  # a paper that nobody knows is said
                 return dict(list(saved.groupby("paper", sort=False))), ""
             if not {"variant", "seed"} <= set(self.frame.columns):
                 return {}, ""
@@ -90,7 +96,7 @@ class Group:
             return {paper: ledger.verdicts(self.frame, ledger.claims(paper)) for paper in papers}, ""
         except ledger.LedgerError as error:
             return {}, str(error)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             return {}, f"what the notebook saved as verdicts is not a table of them ({type(error).__name__}: {error})"
 
     def _testable(self) -> list[str]:
@@ -118,17 +124,38 @@ def gather(out: str | Path) -> Gathered:
         elif (folder / "results.json").is_file():
             try:
                 results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-                (
-                    results["rows"],
-                    results["environment"]["date"],
-                    results["run"]["parameters"],
-                    results["run"]["code_hash"],
-                )
+                _check(results)
                 finished.append(Finished(folder, results))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 unreadable.append((folder, f"{type(error).__name__}: {error}"))
     running = sorted(Path(out).glob("*/.*.part/*.ipynb"))
     return Gathered(Path(out), finished, failed, unreadable, running, _groups(finished))
+
+
+def _check(results: dict) -> None:
+    """Raises KeyError or TypeError that names what the page needs and a results.json lacks, or has of another kind."""
+    word = str | None
+    for place, kinds in {
+        "environment": {"date": str, "versions": dict, "machine": dict},
+        "run": {"notebook": str, "notebook_hash": str, "code_hash": str, "parameters": dict}
+        | {"profile": word, "dataset": word, "dataset_fingerprint": word},
+    }.items():
+        _kind(results[place], dict, place)
+        for name, kind in kinds.items():
+            _kind(results[place][name], kind, f"{place}, {name}")
+    for name, kind in {"seconds": int | float | None, "commit": word}.items():  # may be left out
+        _kind(results["run"].get(name), kind, f"run, {name}")
+    for name, seconds in _kind(results.get("sections") or {}, dict, "sections").items():
+        _kind(seconds, int | float, f"sections, {name}")
+    for row in _kind(results["rows"], list, "rows"):
+        for name in ("variant", "seed"):
+            _kind(_kind(row, dict, "a row").get(name), str | int | float | None, f"rows, {name}")
+
+
+def _kind(value: object, kind: type, name: str) -> object:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {type(value).__name__}")
+    return value
 
 
 def _groups(finished: Sequence[Finished]) -> list[Group]:
@@ -137,9 +164,9 @@ def _groups(finished: Sequence[Finished]) -> list[Group]:
         record = run.record
         settings = {name: value for name, value in record["parameters"].items() if name != "seeds"}
         same_but_code = json.dumps([record["notebook"], record["dataset_fingerprint"], settings], sort_keys=True)
-        code = (record["code_hash"], record["notebook_hash"])
+        code = (record["code_hash"], record["notebook_hash"], record.get("ledger_hash"))
         made.setdefault((same_but_code, code), []).append(run)
-        alike[same_but_code] = max(alike.get(same_but_code, ("", code)), (run.date, code))
+        alike[same_but_code] = max(alike.get(same_but_code, ("", code)), (run.date, code), key=lambda each: each[0])
     groups = [Group(runs, alike[same][1] == code) for (same, code), runs in made.items()]
 
     def order(group: Group) -> tuple:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from torch import Tensor
 
 from reidkit import checkpoints
@@ -42,7 +43,8 @@ def stand_in(
     Trained on first use (about two minutes on one core) and kept in `cache`, by default the kit's cache. The recipe:
     `ids` people of Plaza's world `world` at gap 0, `size` (height, width) pixels, flip and pad-and-crop; BNNeck and
     identity loss with label smoothing 0.1; `steps` batches of 16 people x 4 images; Adam at 3.5e-3, warm-up and cosine.
-    Always on one CPU thread, so that a machine makes the same weights again. Train and test on other worlds than
+    Always on one CPU thread, so that a machine makes the same weights again. Of two processes that want the same new
+    ones, the second waits for the first. Train and test on other worlds than
     `world`. Every call gives a backbone of its own, in training mode.
 
     Raises RuntimeError where several processes ask for weights that are not there yet: make them in one process first.
@@ -55,9 +57,11 @@ def stand_in(
     if not file.exists():
         if processes().size > 1:
             raise RuntimeError(f"{file} is not there yet: call stand_in() once in a single process, then launch again")
-        with _one_thread():
-            _train(backbone, folder, progress=progress, **settings)
-        checkpoints.save_weights(file, backbone)
+        with _turn(file):
+            if not file.exists():  # nobody else has made it meanwhile
+                with _one_thread():
+                    _train(backbone, folder, progress=progress, **settings)
+                checkpoints.save_weights(file, backbone)
     checkpoints.load_weights(file, backbone)
     return backbone
 
@@ -73,6 +77,18 @@ def _train(backbone: Backbone, folder: Path, *, width, ids, steps, size, world, 
 
 def _identity_loss(model: ReID, batch: Batch, step: int) -> dict[str, Tensor]:
     return {"id": F.cross_entropy(model(batch.images).logits, batch.pids, label_smoothing=0.1)}
+
+
+@contextmanager
+def _turn(file: Path) -> Iterator[None]:
+    """One process at a time makes `file`. The lock falls with its process, however that ends."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    path = file.with_name(f".{file.name}.lock")
+    with FileLock(path):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # those who wait notice, and make a new one
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import html
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,14 +39,31 @@ class Report:
 
 
 def write_report(out: str | Path = "runs", page: str | Path | None = None) -> Report:
-    """Gather the runs under `out` into `page` (default: out/report.html) and a CSV beside it, of the same name."""
+    """Gather the runs under `out` into `page` (default: out/report.html) and a CSV beside it, of the same name.
+
+    Runs that cannot be shown, whatever their notebook has saved, are named on the page and do not stop it.
+    """
     page = Path(page or Path(out) / "report.html").resolve()
     gathered = gather(out)
     page.parent.mkdir(parents=True, exist_ok=True)
     csv = page.with_suffix(".csv")
-    rows = [row for group in gathered.groups for row in csv_rows(group)]
+    here, rows, sections, unreadable = code_hash(), [], [], {}
+    for group in gathered.groups:
+        try:
+            told, section = csv_rows(group), _section(group, here, page.parent)
+        except Exception as error:
+            unreadable |= {run.folder: f"{type(error).__name__}: {error}" for run in group.runs}
+        else:
+            rows += told
+            sections.append((group, section))
+    gathered = replace(
+        gathered,
+        finished=[run for run in gathered.finished if run.folder not in unreadable],
+        unreadable=gathered.unreadable + list(unreadable.items()),
+        groups=[group for group, _ in sections],
+    )
     write_text(csv, pd.DataFrame(rows, columns=CSV_COLUMNS).to_csv(index=False, float_format="%.6g"))
-    write_text(page, render(gathered, page.parent))
+    write_text(page, _render(gathered, sections, here, page.parent))
     return Report(page, csv, len(gathered.finished), len(gathered.failed))
 
 
@@ -209,14 +226,13 @@ def title_of(run: Finished) -> str:
     return next((match[1].strip() for match in found if match), run.record["notebook"])
 
 
-def render(gathered: Gathered, base: Path) -> str:
+def _render(gathered: Gathered, sections: Sequence[tuple[Group, dict]], here: str, base: Path) -> str:
     """The page, as text. `base` is where it will lie: links to the runs are relative to it."""
-    here = code_hash()
     notebooks = {}
-    for group in gathered.groups:
+    for group, told in sections:
         name = group.record["notebook"]
         section = notebooks.setdefault(name, {"name": name, "title": title_of(group.runs[-1]), "groups": []})
-        section["groups"].append(_section(group, here, base))
+        section["groups"].append(told)
     versions = {}
     for run in gathered.finished:
         versions.setdefault(run.record["code_hash"], []).append(run)
@@ -230,7 +246,7 @@ def render(gathered: Gathered, base: Path) -> str:
         finished=len(gathered.finished),
         running=[{"name": path.stem, "pictures": pictures(path)} for path in gathered.running],
         failed=[(_relative(folder, base), why) for folder, why in gathered.failed],
-        unreadable=[(_relative(folder, base), why) for folder, why in gathered.unreadable],
+        unreadable=[(_relative(folder / "results.json", base), why) for folder, why in gathered.unreadable],
         versions=[_version(code, runs, here) for code, runs in versions.items()],
     )
 

@@ -6,8 +6,9 @@
         log.txt            its printed output, cell by cell
 
 The hash stands for everything a result depends on: notebook, profile, dataset fingerprint, parameters (seeds among
-them) and code. A run works in a hidden sibling folder and is renamed when finished; a failed one is kept beside it as
-`….failed`, without results, until the next try. `prepare` does not execute: a sweep plans with it.
+them), code, and the printed and stored numbers that stand beside it. A run
+works in a hidden sibling folder and is renamed when finished; a failed one is kept beside it as `….failed`, without
+results, until the next try. `prepare` does not execute: a sweep plans with it.
 """
 
 import contextlib
@@ -177,6 +178,7 @@ def prepare(
         "parameters": kept,
         "notebook_hash": _hash([[cell.cell_type, cell.metadata.get("tags", []), cell.source] for cell in nb.cells]),
         "code_hash": code_hash(),
+        "ledger_hash": ledger_hash(),
     }
     named = {
         name: value
@@ -369,6 +371,15 @@ def _hash(value: object) -> str:
 def code_hash() -> str:
     """16 hex digits of the kit's own files: a commit that leaves them alone leaves finished runs finished."""
     return _hash([[str(path.relative_to(PACKAGE)), path.read_text()] for path in sorted(PACKAGE.rglob("*.py"))])
+
+
+def ledger_hash() -> str | None:
+    """16 hex digits of what notebooks print beside their own numbers: the repository's data/claims.csv, reported.csv
+    and long/*.csv; None where none is there. Not data/demo/, which is made of finished runs."""
+    data = PACKAGE.parent / "data"
+    files = [data / "claims.csv", data / "reported.csv", *sorted((data / "long").glob("*.csv"))]
+    known = [[path.relative_to(data).as_posix(), path.read_bytes().hex()] for path in files if path.is_file()]
+    return _hash(known) if known else None
 
 
 def git_state() -> dict:

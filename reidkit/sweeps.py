@@ -16,6 +16,7 @@
 Paths count from the working directory. The grid is the product of its axes; runs that come out the same are one run.
 """
 
+import asyncio
 import difflib
 import functools
 import itertools
@@ -39,7 +40,7 @@ from reidkit.runs import Run, find_notebook, prepare
 KEYS = ("notebooks", "datasets", "profiles", "parameters", "seeds")
 BUDGETS = {"smoke": 60, "demo": 7 * 60, "long": 2 * 3600}  # seconds of one core: twice the profile's on two
 LOOPBACK = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "dashboard": False}
-ANSWER = "5s"  # how long a scheduler may take to answer
+ANSWER = 5  # seconds that a scheduler may take to answer
 
 
 def plan(path: str | Path, *, out: str | Path = "runs", notebooks: str | Path | None = None) -> list[Run]:
@@ -59,11 +60,12 @@ def plan(path: str | Path, *, out: str | Path = "runs", notebooks: str | Path | 
 def grid(sweep: Mapping, *, where: str = "the sweep") -> Iterator[tuple[str, dict]]:
     """Every (notebook, parameters) of a sweep file's content. Raises ParameterError."""
     _known(sweep, KEYS, where)
-    if not (notebooks := _list(sweep, "notebooks")):
+    if not (notebooks := _list(sweep, "notebooks", where)):
         raise ParameterError(f"{where} names no notebooks; write, say, `notebooks: [02, 03]`")
-    datasets = [_dataset(entry, f"{where}, datasets") for entry in _list(sweep, "datasets")] or [{}]
-    profiles = [{"profile": profile} for profile in _list(sweep, "profiles")] or [{}]
-    seeds = [{"seeds": seed if isinstance(seed, list) else [seed]} for seed in _list(sweep, "seeds")] or [{}]
+    datasets = [_dataset(entry, f"{where}, datasets") for entry in _list(sweep, "datasets", where)] or [{}]
+    profiles = [{"profile": profile} for profile in _list(sweep, "profiles", where)] or [{}]
+    seeds = _list(sweep, "seeds", where)
+    seeds = [{"seeds": seed if isinstance(seed, list) else [seed]} for seed in seeds] or [{}]
     common = _axes(sweep.get("parameters"), f"{where}, parameters")
     for entry in notebooks:
         name, own = _notebook(entry, f"{where}, notebooks")
@@ -86,8 +88,11 @@ def _known(given: object, keys: Sequence[str], where: str) -> None:
             raise ParameterError(f"{where} has no key {key!r}; {hint} knows: {', '.join(keys)}")
 
 
-def _list(sweep: Mapping, key: str) -> list:
+def _list(sweep: Mapping, key: str, where: str) -> list:
+    """The values of one axis; none where it is left out."""
     value = sweep.get(key)
+    if value == []:
+        raise ParameterError(f"{where}: {key!r} is an empty list, so no run is left; give it a value or leave it out")
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
@@ -97,7 +102,10 @@ def _axes(parameters: object, where: str) -> list[list[dict]]:
         return []
     if not isinstance(parameters, Mapping):
         raise ParameterError(f"{where}: expected `name: [value, …]` lines, got {parameters!r}")
-    return [[{name: value} for value in _list(parameters, name)] for name in parameters]
+    for name, value in parameters.items():
+        if value is None:
+            raise ParameterError(f"{where}: {name!r} has no value; give it one or leave it out ([null] is None itself)")
+    return [[{name: value} for value in _list(parameters, name, where)] for name in parameters]
 
 
 def _dataset(entry: object, where: str) -> dict:
@@ -244,11 +252,12 @@ def client(scheduler: str | None, tasks: int):
 
     if scheduler is not None:
         try:
-            connected = Client(scheduler, timeout=ANSWER, set_as_default=False)
-        except (OSError, TimeoutError, ValueError):
+            asyncio.run(_probe(scheduler))  # a Client that finds nobody keeps trying in a thread of its own
+            connected = Client(scheduler, timeout=f"{ANSWER}s", set_as_default=False)
+        except (OSError, TypeError, ValueError) as error:  # nobody there; an address that is none
             raise ConnectionError(
-                f"no Dask scheduler answers at {scheduler} (waited {ANSWER}); start one with `dask scheduler`, "
-                "or leave --scheduler out"
+                f"no Dask scheduler answers at {scheduler!r} ({_first_line(error)}); start one with `dask scheduler`, "
+                "give the address that it prints, or leave --scheduler out"
             ) from None
         with connected:
             if not connected.nthreads():
@@ -263,6 +272,18 @@ def client(scheduler: str | None, tasks: int):
         Client(cluster, set_as_default=False) as connected,
     ):
         yield connected
+
+
+async def _probe(address: str) -> None:
+    from distributed import Security
+    from distributed.comm import connect
+
+    comm = await connect(address, timeout=ANSWER, **Security().get_connection_args("client"))
+    await comm.close()
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _workers(number: int, cards: Sequence[str]) -> dict:

@@ -110,6 +110,9 @@ def test_a_parameter_file_and_who_has_the_last_word(tmp_path, capsys, monkeypatc
     assert main(tiny(*words, "--out", tmp_path)) == 0
     parameters = planned[0].record["parameters"]
     assert (parameters["gap"], parameters["seeds"], parameters["profile"]) == (1e-4, [6, 7], "long")
+    for text in ("-1e-1", "-0.1", "-.1"):
+        assert main(tiny("-p", "gap", text, "--out", tmp_path)) == 0
+        assert planned[-1].record["parameters"]["gap"] == -0.1
 
 
 def test_plaza_on_disk(tmp_path, capsys):

@@ -1,3 +1,5 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -36,6 +38,21 @@ def test_it_is_trained_once_and_then_opened(cache, monkeypatch):
     first.conv1.weight.data.zero_()
     assert second.conv1.weight.any()  # each call gives a backbone of its own
     assert [path.name[:9] for path in cache.glob("*.safetensors")] == ["stand_in-"]
+
+
+def test_of_two_first_users_one_trains_it(tmp_path, monkeypatch):
+    asked = []
+
+    def train(backbone, folder, **_):
+        asked.append(folder)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(pretrained, "_train", train)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: stand_in(**TINY, cache=tmp_path / "new"), range(2))
+    assert len(asked) == 1
+    assert equal(weights(first), weights(second))
+    assert [path.suffix for path in (tmp_path / "new").iterdir()] == [".safetensors"]  # no lock is left
 
 
 def _never(*_, **__):

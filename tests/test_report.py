@@ -1,5 +1,6 @@
 import csv
 import html.parser
+import json
 import re
 
 import pytest
@@ -150,6 +151,78 @@ def test_failed_and_unreadable_runs_are_said(tmp_path):
     assert "1 cannot be read" in page.text
     (good / "02_ccsc.ipynb").unlink()  # its pictures go, its numbers stay
     assert "40.0" in written(tmp_path)[1].text
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda r: r["run"].pop("notebook_hash"), "KeyError: 'notebook_hash'"),
+        (lambda r: r["run"].pop("dataset_fingerprint"), "KeyError: 'dataset_fingerprint'"),
+        (lambda r: r["run"].pop("notebook"), "KeyError: 'notebook'"),
+        (lambda r: r["run"].update(profile=["demo"]), "TypeError: run, profile is list"),
+        (lambda r: r["run"].update(seconds="long"), "TypeError: run, seconds is str"),
+        (lambda r: r["run"].update(commit=7), "TypeError: run, commit is int"),
+        (lambda r: r["environment"].pop("versions"), "KeyError: 'versions'"),
+        (lambda r: r["environment"].update(machine=None), "TypeError: environment, machine is NoneType"),
+        (lambda r: r["environment"].update(date=2026), "TypeError: environment, date is int"),
+        (lambda r: r.update(sections=["A"]), "TypeError: sections is list"),
+        (lambda r: r.update(rows={"variant": 1}), "TypeError: rows is dict"),
+        (lambda r: r.update(rows=[1]), "TypeError: a row is int"),
+        (lambda r: r.update(rows=[{"variant": [], "seed": 0}]), "TypeError: rows, variant is list"),
+        (lambda r: r.update(run=None), "TypeError: run is NoneType"),
+    ],
+)
+def test_an_odd_run_is_named_and_does_not_stop_the_page(tmp_path, capsys, spoil, message):
+    small.finished(tmp_path, rows=ROWS)
+    odd = small.finished(tmp_path, "03_dcaml", rows=ROWS) / "results.json"
+    results = json.loads(odd.read_text())
+    spoil(results)
+    odd.write_text(json.dumps(results))
+    assert main(["report", "--runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("1 finished run: ")
+    text = Page(tmp_path / "report.html").text
+    assert f"{odd.relative_to(tmp_path)}: {message}" in text
+    assert "Title of 02_ccsc" in text
+
+
+def test_a_run_that_cannot_be_shown_for_any_reason_is_named(tmp_path, monkeypatch):
+    small.finished(tmp_path, rows=ROWS)
+    odd = small.finished(tmp_path, "03_dcaml", rows=ROWS)
+    table = report.ours
+
+    def ours(group):
+        if group.record["notebook"] == "03_dcaml":
+            raise ZeroDivisionError("of all things")
+        return table(group)
+
+    monkeypatch.setattr(report, "ours", ours)
+    result, page, rows = written(tmp_path)
+    assert result.finished == 1
+    assert f"{odd.relative_to(tmp_path)}/results.json: ZeroDivisionError: of all things" in page.text
+    assert {row["notebook"] for row in rows} == {"02_ccsc"}
+
+
+@pytest.mark.parametrize("lost", ["id", "paper", "metric", "statement", "better", "why", "verdict", "low"])
+def test_saved_verdicts_without_a_column_are_said(tmp_path, lost):
+    frame = report.ledger.verdicts(report.pd.DataFrame(ROWS), report.ledger.claims("ccsc"))
+    small.finished(tmp_path, rows=ROWS, verdicts=strict(frame.drop(columns=lost)))
+    _, page, rows = written(tmp_path)
+    assert f"is not a table of them (ValueError: no column {lost!r})" in page.text
+    assert {row["kind"] for row in rows} == {"row"}
+
+
+@pytest.mark.parametrize("verdicts", ["all reproduced", {"a": 1}, [1, 2]])
+def test_saved_verdicts_that_are_no_table_are_said(tmp_path, verdicts):
+    small.finished(tmp_path, rows=ROWS, verdicts=verdicts)
+    assert "is not a table of them" in written(tmp_path)[1].text
+
+
+def test_saved_verdicts_on_a_paper_that_nobody_knows_are_said(tmp_path):
+    frame = report.ledger.verdicts(report.pd.DataFrame(ROWS), report.ledger.claims("ccsc"))
+    small.finished(tmp_path, rows=ROWS, verdicts=strict(frame.assign(paper="ccc")))
+    _, page, rows = written(tmp_path)
+    assert "No verdicts: " in page.text
+    assert {row["kind"] for row in rows} == {"row"}
 
 
 def test_notebooks_without_variants_and_results_without_numbers(tmp_path):

@@ -175,6 +175,24 @@ def test_the_key_holds_all_that_a_result_depends_on(tmp_path, monkeypatch):
     assert len(set(different)) == len(different)
 
 
+def test_the_key_holds_what_stands_beside_a_result(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    monkeypatch.setattr(runs, "PACKAGE", tmp_path / "reidkit")
+    assert prepare(TINY, {}, tmp_path).record["ledger_hash"] is None  # an installed kit has no data/
+    (data / "long").mkdir(parents=True)
+    (data / "demo").mkdir()
+    planned = []
+    for name, text in (("claims.csv", "a"), ("reported.csv", "a"), ("long/02.csv", "a"), ("long/02.csv", "b")):
+        (data / name).write_text(text)
+        planned.append(prepare(TINY, {}, tmp_path))
+    (data / "long" / "02.csv").rename(data / "long" / "03.csv")
+    planned.append(prepare(TINY, {}, tmp_path))
+    (data / "demo" / "02.json").write_text("{}")  # kept runs are no part of a run's key, nor is what is read by nobody
+    (data / "README.md").write_text("text")
+    assert prepare(TINY, {}, tmp_path).folder == planned[-1].folder
+    assert len({run.folder for run in planned}) == len({run.record["ledger_hash"] for run in planned}) == 5
+
+
 def test_code_is_known_by_its_content(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "PACKAGE", tmp_path)
     (tmp_path / "inner").mkdir()

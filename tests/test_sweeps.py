@@ -106,6 +106,13 @@ def test_what_is_left_out_is_left_to_the_notebook():
         ({"datasets": ["plaza"]}, "names no notebooks"),
         ({"notebooks": ["02"], "datasets": [{"gap": 1}]}, "neither a name nor"),
         ({"notebooks": ["02"], "parameters": [1]}, "expected `name: "),
+        ({"notebooks": ["02"], "parameters": {"gap": []}}, "sweep.yaml, parameters: 'gap' is an empty list"),
+        ({"notebooks": ["02"], "parameters": {"gap": None}}, "sweep.yaml, parameters: 'gap' has no value"),
+        ({"notebooks": ["02"], "seeds": []}, "sweep.yaml: 'seeds' is an empty list"),
+        ({"notebooks": ["02"], "profiles": []}, "'profiles' is an empty list"),
+        ({"notebooks": ["02"], "datasets": []}, "'datasets' is an empty list"),
+        ({"notebooks": []}, "'notebooks' is an empty list"),
+        ({"notebooks": [{"notebook": "02", "parameters": {"k": []}}]}, "notebooks, 02: 'k' is an empty list"),
         ({"notebooks": ["02"], "seeds": [1], "parameters": {"seeds": [[1]]}}, "'seeds' of notebook 02 is given twice"),
     ],
 )
@@ -244,8 +251,21 @@ def test_a_scheduler_that_does_not_answer(here, capsys):
     assert time.monotonic() - began < 30
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("python -m reidkit sweep: no Dask scheduler answers at tcp://127.0.0.1:9 (waited 5s)")
+    assert err.startswith("python -m reidkit sweep: no Dask scheduler answers at 'tcp://127.0.0.1:9' (Timed out ")
+    assert len(err.splitlines()) == 1
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("address", ["foo", "", "tcp://", "http://x:1", "tcp://127.0.0.1:abc", "tls://127.0.0.1:9"])
+def test_an_address_that_is_none(here, capsys, address):
+    began, threads = time.monotonic(), threading.active_count()
+    assert main(["sweep", write("notebooks: [00]\n"), "--scheduler", address]) == 1
+    assert time.monotonic() - began < 5
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"python -m reidkit sweep: no Dask scheduler answers at {address!r} (")
+    assert len(err.splitlines()) == 1
+    assert threading.active_count() == threads  # no client keeps trying
 
 
 def test_a_running_cluster_by_its_address(here, capsys, monkeypatch):
@@ -290,14 +310,14 @@ def test_every_gpu_has_its_worker(monkeypatch):
 
 
 def test_many_runs_in_order(here, capsys):
-    """`run` with several notebooks: one that fails does not stop the next; the page grows with each picture."""
+    """`run` with several notebooks: one that fails does not stop the next; the page is written in mid-run, once."""
     pixel = f"from IPython.display import display\ndisplay({{'image/png': {small.png()!r}}}, raw=True)"
-    cells = small.PARAMETERS, "## Pictured", pixel, "## Trouble", small.WORK
+    cells = small.PARAMETERS, "## Pictured", pixel, "## Again", pixel, "## Trouble", small.WORK
     small.notebook(here / "notebooks" / "00_first.ipynb", small.PARAMETERS.replace("well", "fail", 1), *cells[1:])
     small.notebook(here / "notebooks" / "01_second.ipynb", *cells)
     assert main(["run", "all", "--profile", "smoke"]) == 1
     out, err = capsys.readouterr()
-    assert "00_first failed in cell 6 of 6 (In [4] under 'Trouble'): RuntimeError: made to fail" in err
+    assert "00_first failed in cell 8 of 8 (In [5] under 'Trouble'): RuntimeError: made to fail" in err
     lines = out.splitlines()
     assert lines[:2] == ["[1/2] 00_first", "    a picture under 'Pictured': look at runs/report.html"]
     assert lines[2].startswith("    failed in ")
@@ -308,7 +328,21 @@ def test_many_runs_in_order(here, capsys):
     page = Path("runs/report.html").read_text()
     assert "1 failed" in page
     assert "not finished" not in page
-    assert page.count("data:image/png") == 1
+    assert page.count("data:image/png") == 2
+
+
+def test_a_page_that_cannot_be_written_ends_no_run(here, capsys, monkeypatch):
+    def write_report(out):
+        raise ValueError("an odd\nfile")
+
+    monkeypatch.setattr("reidkit.report.write_report", write_report)
+    pixel = f"from IPython.display import display\ndisplay({{'image/png': {small.png()!r}}}, raw=True)"
+    small.notebook(here / "notebooks" / "00_first.ipynb", small.PARAMETERS, pixel, small.WORK)
+    assert main(["run", "all", "--profile", "smoke", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith("2 ran, in ")
+    assert "look at" not in out
+    assert err.splitlines() == ["    the page of results is not written: ValueError: an odd file"] * 3
 
 
 def test_times_are_told_in_words():

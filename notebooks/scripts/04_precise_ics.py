@@ -1119,7 +1119,7 @@ everything = pd.concat(everything, ignore_index=True)
 def derived(everything):
     """Rows that the claims compare and that come from several of the table's."""
     rows = [everything]
-    if "images" in everything and everything.images.notna().any():
+    if "images" in everything and everything.images.nunique() > 1:
         few, many = everything.images.min(), everything.images.max()
         for images, words in ((few, "few"), (many, "many")):
             wide = everything[everything.images == images].pivot(index="seed", columns="variant", values="mAP")

@@ -307,7 +307,8 @@ def cells_of_notebook_03():
     parts = []
     for rows in sources:
         for method, variant in FROM_03.items():
-            mine = rows[(rows.variant == variant) & (rows.gap == gap) & (rows.start == "stand-in")]
+            on_dial_too = rows.variant.str.replace(r", gap [\d.]+(, from scratch)?$", "", regex=True)
+            mine = rows[(on_dial_too == variant) & rows.gap.notna()]
             words = f"notebook 03, {rows.attrs['date']}"
             parts.append(mine[["seed", "gap", "start", *METRICS]].assign(method=method, source=words))
     return (
@@ -354,21 +355,25 @@ for seed in seeds:  # rendered and decoded here, on all cores; the workers then 
     for g in {gap, *dial_gaps}:
         bench.decode(data_for(seed, g), size)
 
-saved = cells_of_notebook_03() if DEFAULT else pd.DataFrame(columns=[*KEYS, *METRICS, "source"])
-saved = saved[saved.seed.isin(seeds) & saved.method.isin(chosen)].reset_index(drop=True)
-witness = compute([("ID", gap, "stand-in", seeds[0])]) if "ID" in chosen or len(saved) else None
-known_cell = saved[(saved.method == "ID") & (saved.seed == seeds[0])]
-if len(known_cell):
+of_03 = cells_of_notebook_03() if DEFAULT else pd.DataFrame(columns=[*KEYS, *METRICS, "source"])
+of_03 = of_03[of_03.seed.isin(seeds)]
+in_main = (of_03.gap == gap) & (of_03.start == "stand-in")
+saved = of_03[in_main & of_03.method.isin(chosen)].reset_index(drop=True)
+known_cell = of_03[in_main & (of_03.method == "ID") & (of_03.seed == seeds[0])]
+witness = compute([("ID", gap, "stand-in", seeds[0])]) if "ID" in chosen or (len(saved) and len(known_cell)) else None
+if len(saved) and len(known_cell):
     there, here = known_cell.mAP.iloc[0], witness.mAP.iloc[0]
-    limit = max(1e-3, 3 * saved.groupby("method").mAP.std().max())
-    same = abs(there - here) <= limit
+    spread = of_03[in_main].groupby("method").mAP.std().max()
+    limit = max(1e-3, 3 * spread) if np.isfinite(spread) else 1e-3
+    same = bool(abs(there - here) <= limit)
     print(
-        f"ID, seed {seeds[0]}: mAP {there:.2%} in notebook 03, {here:.2%} computed here; allowed {limit:.2%}: {'the same cell' if same else 'NOT the same'}. "
+        f"ID, seed {seeds[0]}: mAP {there:.2%} in notebook 03, {here:.2%} computed here; allowed {limit:.2%} apart: {'the same cell' if same else 'NOT the same'}. "
         f"{len(saved)} cells of notebook 03 are {'taken over' if same else 'left alone, and computed'}."
     )
-    saved = saved if same else saved.iloc[:0]
+    saved, of_03 = (saved, of_03) if same else (saved.iloc[:0], of_03.iloc[:0])
 else:
-    print("Nothing of notebook 03 is a cell of this run: everything is computed here.")
+    print("No cell of this run stands in notebook 03's results: everything is computed here.")
+    saved, of_03 = saved.iloc[:0], of_03.iloc[:0]
 
 
 # %%
@@ -435,6 +440,12 @@ def base_of(name):
     return "ID" if name in FULL else "M3"
 
 
+def words(pair, scale=100, digits=1):
+    """A paired difference with its interval, for a sentence or a table."""
+    mean, low, high = (f"{scale * value:+.{digits}f}" for value in (pair.mean, pair.low, pair.high))
+    return f"{mean} [{low}, {high}]" if np.isfinite(pair.low) else f"{mean} (one seed)"
+
+
 def against_base(table, metric="mAP"):
     """Each method less its base, seed by seed: a row a method."""
     rows = {}
@@ -446,6 +457,7 @@ def against_base(table, metric="mAP"):
         share = (pair.differences / (1 - base[pair.differences.index])).mean()
         rows[name] = {
             "against": base_of(name),
+            "difference": words(pair),
             "mean": pair.mean,
             "low": pair.low,
             "high": pair.high,
@@ -457,18 +469,9 @@ def against_base(table, metric="mAP"):
 
 gains = against_base(table)
 if len(gains):
-    told = gains.assign(
-        difference=[
-            f"{100 * g.mean_:+.1f} [{100 * g.low:+.1f}, {100 * g.high:+.1f}]"
-            for g in gains.rename(columns={"mean": "mean_"}).itertuples()
-        ],
-        of_the_error=[f"{100 * s:+.0f} %" for s in gains.share],
-    )
-    display(
-        told[["against", "difference", "of_the_error", "n"]].rename(
-            columns={"difference": "mAP, points", "of_the_error": "of the error left", "n": "seeds"}
-        )
-    )
+    told = gains.assign(share=[f"{100 * share:+.0f} %" for share in gains.share])
+    told = told[["against", "difference", "share", "n"]]
+    display(told.rename(columns={"difference": "mAP, points", "share": "of the error left", "n": "seeds"}))
 else:
     print("Neither ID nor M3 is among the rows of this run: nothing to compare with.")
 
@@ -477,7 +480,7 @@ if len(gains):
     clear = [f"{name} ({100 * row['mean']:+.1f})" for name, row in gains.iterrows() if row.low > 0]
     harmful = [f"{name} ({100 * row['mean']:+.1f})" for name, row in gains.iterrows() if row.high < 0]
     rest = [name for name in gains.index if gains.low[name] <= 0 <= gains.high[name]]
-    print(f"On {len(seeds)} seeds, gains whose interval lies above 0: {', '.join(clear) or 'none'}.")
+    print(f"Over {len(seeds)} seed(s), gains whose interval lies above 0: {', '.join(clear) or 'none'}.")
     print(f"Losses whose interval lies below 0: {', '.join(harmful) or 'none'}.")
     print(f"Not told apart from nothing: {', '.join(rest) or 'none'}.")
 
@@ -492,9 +495,7 @@ def cost(method):
 
     def of_seed(seed):
         world, taken = data_for(seed), {}
-        for count in (
-            (2, 4) if profile == "smoke" else (2, 12)
-        ):  # the difference is ten steps, without what comes before the first
+        for count in (2, 4) if profile == "smoke" else (2, 12):  # without what comes before the first
             on_gpu = torch.cuda.is_available()
             if on_gpu:
                 torch.cuda.reset_peak_memory_stats()
@@ -511,11 +512,8 @@ def cost(method):
     return of_seed
 
 
-costs = (
-    ablate({name: cost(name) for name in chosen if name in FULL or name in INTRA}, seeds[:1])
-    if set(chosen) & {*FULL, *INTRA}
-    else None
-)
+trained_rows = [name for name in chosen if name in FULL or name in INTRA][: 2 if profile == "smoke" else None]
+costs = ablate({name: cost(name) for name in trained_rows}, seeds[:1], workers=workers) if trained_rows else None
 if costs is not None:
     costs = costs.set_index("variant")[["seconds a step", "MiB a step"]]
     display(costs.round({"seconds a step": 3, "MiB a step": 1}))
@@ -524,7 +522,7 @@ if costs is not None:
 if costs is not None and "ID" in costs.index and len(costs) > 1:
     rise = costs["seconds a step"] / costs["seconds a step"]["ID"]
     print(
-        f"The dearest step is that of {rise.idxmax()}, {rise.max():.2f} times the identification loss; the losses are small beside the network. Memory goes from {costs['MiB a step'].min():.0f} to {costs['MiB a step'].max():.0f} MiB."
+        f"The dearest step is that of {rise.idxmax()}, {rise.max():.2f} times that of the identification loss alone; one measurement each, so read the order of magnitude. Memory goes from {costs['MiB a step'].min():.0f} to {costs['MiB a step'].max():.0f} MiB."
     )
 
 # %% [markdown]
@@ -565,22 +563,24 @@ for one, other in (("ID", "M7"), ("M3", "M7"), ("ID", "ID + CCSC + triplet")):
 # cameras differ: so there are curves from scratch, with twice the steps.
 
 # %%
-DIAL = ("ID", "ID + CCSC", "M7") if settings["dial rows"] == "some" else (*FULL, *INTRA)
+DIAL = ("ID", "ID + CCSC", "ID + DCAML, averaged", "M3", "M7") if settings["dial rows"] == "some" else (*FULL, *INTRA)
 longer = ledger.stored(HERE) if ledger.is_stored(HERE) else None
-own = longer if longer is not None and DEFAULT and set(KEYS) <= set(longer) else None
+own = longer if profile != "long" and longer is not None and DEFAULT and set(KEYS) <= set(longer) else None
 ends = sorted({*dial_gaps, gap})
 dial_wanted = [(m, g, "stand-in", s) for m in DIAL if m in chosen for g in dial_gaps for s in seeds]
 scratch_rows = [m for m in (("ID",) if settings["dial rows"] == "some" else DIAL) if m in chosen]
-dial_wanted += [(m, g, "scratch", s) for m in scratch_rows for g in ends for s in seeds[:3] if dial_gaps]
-stored_dial = table.iloc[:0] if own is None else own[(own.gap != gap) | (own.start != "stand-in")]
-there = cells(stored_dial) if len(stored_dial) else set()
-missing = [cell for cell in dial_wanted if cell not in there]
-more = compute(missing) if missing else table.iloc[:0]
-parts = [
-    table,
-    more,
-    stored_dial[stored_dial.method.isin(chosen)].assign(source="stored") if profile != "long" else stored_dial.iloc[:0],
+dial_wanted += [
+    (m, g, "scratch", s)
+    for m in scratch_rows
+    for g in ends
+    for s in seeds[: 5 if settings["dial rows"] == "all" else 1]
+    if dial_gaps
 ]
+stored_dial = [part[(part.gap != gap) | (part.start != "stand-in")] for part in (of_03, own) if part is not None]
+stored_dial = pd.concat([part for part in stored_dial if len(part)] or [table.iloc[:0]], ignore_index=True)
+stored_dial = stored_dial[stored_dial.method.isin(chosen) & stored_dial.seed.isin(seeds)].drop_duplicates(KEYS)
+missing = [cell for cell in dial_wanted if cell not in cells(stored_dial)]
+parts = [table, compute(missing) if missing else table.iloc[:0], stored_dial.assign(source="stored")]
 everything = pd.concat([part for part in parts if len(part)], ignore_index=True).drop_duplicates(KEYS)
 everything["variant"] = [key_of(*cell) for cell in everything[KEYS[:3]].itertuples(index=False)]
 everything = everything.drop(columns=["query", "gallery"], errors="ignore")
@@ -798,19 +798,17 @@ mean = table.groupby("variant").mAP.mean()
 if {"ID", "M7"} <= set(mean.index):
     pair = ledger.paired(table, "ID", "M7", "mAP")
     print(
-        f"Labels across cameras cost {needs['comparisons across cameras']['ID']:,.0f} comparisons here and are worth {100 * pair.mean:+.1f} [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}] points of mAP: ID against M7, which needs none."
+        f"Labels across cameras cost {needs['comparisons across cameras']['ID']:,.0f} comparisons here and are worth {words(pair)} points of mAP: ID against M7, which needs none."
     )
 for name in FEW:
     if {name, "M7"} <= set(mean.index):
         pair = ledger.paired(table, name, "M7", "mAP")
         print(
-            f"{name}, {needs['comparisons across cameras'][name]:,.0f} comparisons and {needs['images labelled'][name]:,.0f} images, against M7: {100 * pair.mean:+.1f} [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]."
+            f"{name}, {needs['comparisons across cameras'][name]:,.0f} comparisons and {needs['images labelled'][name]:,.0f} images, against M7: {words(pair)}."
         )
 if {CEILING, "M7"} <= set(mean.index):
     pair = ledger.paired(table, CEILING, "M7", "mAP")
-    print(
-        f"The same two stages with true people: {100 * pair.mean:+.1f} [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}] above M7. That much the guesses cost."
-    )
+    print(f"The same two stages with true people: {words(pair)} above M7. That much the guesses cost.")
 
 # %% [markdown]
 # ### The same chart on your own images
@@ -932,7 +930,9 @@ SHADES = dict(zip(ledger.VERDICTS, ("#009E73", "#8FD0B8", "#D55E00", "#E6C65C", 
 def verdict_chart(claims):
     shown = [column for column in columns if (claims[column] != "–").any()]
     picture = plots.Picture(11, 0.6 + 0.42 * len(PAPERS) + 0.6)
-    for axes, column in zip(np.atleast_1d(picture.subplots(1, len(shown), sharey=True)), shown, strict=True):
+    for axes, column in zip(
+        np.atleast_1d(picture.subplots(1, len(shown), sharex=True, sharey=True)), shown, strict=True
+    ):
         counts = (
             claims[claims[column] != "–"]
             .groupby(["paper", column])
@@ -991,9 +991,7 @@ def say(text, better, worse, metric="mAP", scale=100):
     """One sentence about two rows, with the paired difference and its interval."""
     if {better, worse} <= set(table.variant):
         pair = ledger.paired(table, better, worse, metric)
-        print(
-            f"{text}: {better} against {worse}, {metric} {scale * pair.mean:+.{1 if scale == 100 else 2}f} [{scale * pair.low:+.{1 if scale == 100 else 2}f}, {scale * pair.high:+.{1 if scale == 100 else 2}f}]."
-        )
+        print(f"{text}: {better} against {worse}, {metric} {words(pair, scale, 1 if scale == 100 else 2)}.")
 
 
 say("Pulling a person's cameras together", "ID + CCSC", "ID")
@@ -1022,22 +1020,20 @@ say("What labels across cameras are worth", "ID", "M7")
 if longer is not None:
     print("Results " + ledger.stamp(longer))
     main = longer[longer.variant.isin(METHODS)]
-    display(spread_of(main), plots.ablation_chart(main, ["mAP", "bias"]))
-    both = (
-        pd.DataFrame(
-            {"demo": table.groupby("variant").mAP.mean(), "stored": main.groupby("variant").mAP.mean()}
-        ).dropna()
-        * 100
-    )
-    if len(both) > 2:
-        print(
-            f"Row by row, this run and the stored one agree in order by a rank correlation of {both.corr('spearman').iloc[0, 1]:.2f}."
-        )
+    rows_there = main.variant.unique()
+    if len(rows_there) > 1:
+        display(spread_of(main), plots.ablation_chart(main, ["mAP", "bias"]))
+    else:
+        print("The main table is not among them yet: above it is computed here, and the stored cells are in the dial.")
+    both = pd.DataFrame({"here": table.groupby("variant").mAP.mean(), "stored": main.groupby("variant").mAP.mean()})
+    if len(both.dropna()) > 2:
+        order = both.dropna().corr("spearman").iloc[0, 1]
+        print(f"Row by row, this run and the stored one agree in order by a rank correlation of {order:.2f}.")
 else:
     print("No long results are stored yet: python -m reidkit sweep sweeps/06_one_bench.yaml makes them.")
 
 # %%
-if longer is not None:
+if longer is not None and longer.groupby("method").gap.nunique().max() > 1:
     draw_dial(longer, ("ID", "ID + triplet", "ID + CCSC", "ID + camera-aware triplet", "M3", "M7", "PIRID"))
     display(winners(longer))
 

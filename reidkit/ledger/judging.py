@@ -87,6 +87,9 @@ def judge(differences: Sequence[float], *, level: float = 0.95, negligible: floa
     hint, not a finding. Of forty claims without any truth, one would still be "reproduced". How often a true effect is
     seen: `operating_characteristics`. The interval takes the differences as normal. LedgerError where one is not
     finite, or there is none.
+
+    `negligible` is in the metric's own unit, whatever the metric: 0.002 is 0.2 points of mAP or rank-1, which are
+    fractions of 1; of a bias, a silhouette or a distance it is 0.002 of theirs.
     """
     differences = np.asarray(differences, dtype=np.float64)
     if differences.ndim != 1 or not differences.size or not np.isfinite(differences).all():
