@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reidkit.ledger import LedgerError, is_stored, stamp, store, stored, verdicts
+from reidkit.ledger import LedgerError, committed, is_committed, is_stored, stamp, store, stored, verdicts
 from reidkit.results import save_results
 
 
@@ -136,3 +136,19 @@ def test_a_file_that_store_did_not_write(tmp_path, text, words):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(LedgerError, match=words):
         stored("a", data=tmp_path / "a.csv")
+
+
+def test_a_demo_run_that_make_notebooks_kept(tmp_path, frame):
+    assert not is_committed("02_ccsc", data=tmp_path)
+    with pytest.raises(LedgerError, match="no demo run is kept as '02_ccsc'"):
+        committed("02_ccsc", data=tmp_path)
+    (tmp_path / "demo").mkdir()
+    judged = pd.DataFrame({"id": ["a-1"], "verdict": ["undecided"]})
+    kept = save_results(tmp_path / "demo" / "02_ccsc.json", frame, verdicts=judged)
+    assert is_committed("02_ccsc", data=tmp_path)
+    back = committed("02_ccsc", data=tmp_path)
+    assert back["variant"].tolist() == frame["variant"].tolist()
+    assert back.attrs["date"] == kept["environment"]["date"][:10]
+    assert back.attrs["verdicts"].to_dict("records") == judged.to_dict("records")
+    save_results(tmp_path / "demo" / "03_dcaml.json", frame)
+    assert committed("03_dcaml", data=tmp_path).attrs["verdicts"] is None

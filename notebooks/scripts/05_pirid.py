@@ -1067,9 +1067,10 @@ for name, part in tables.items():
 # %%
 if ledger.is_stored("05_pirid"):
     long = ledger.stored("05_pirid")
+    long["variant"] = long.variant.str.replace(r", gap [\d.]+$", "", regex=True)  # the column gap says it
     print("Results " + ledger.stamp(long))
     for g in sorted(long.gap.unique(), reverse=True):
-        part = long[long.gap == g].assign(variant=lambda rows: rows.variant.str.removesuffix(f", gap {g:g}"))  # noqa: B023
+        part = long[long.gap == g]
         print(f"gap {g:g}")
         display(
             ledger.beside(
