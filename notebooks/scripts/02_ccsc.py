@@ -912,6 +912,13 @@ if long is not None and {f"{name}, twice the steps" for name in LENGTH} <= set(l
         for words, suffix in (("table", ""), ("twice the steps", ", twice the steps"))
     }
     display(pd.concat(both, axis=1))
+    for name in ("Softmax+triplet", "Softmax+triplet, unit features"):
+        short, twice = (ledger.paired(long, "baseline+CCSC" + t, name + t, "mAP") for t in ("", ", twice the steps"))
+        print(
+            f"CCSC against {name}: {100 * short.mean:+.1f} points [{100 * short.low:+.1f}, {100 * short.high:+.1f}] in the table, "
+            f"{100 * twice.mean:+.1f} [{100 * twice.low:+.1f}, {100 * twice.high:+.1f}] with twice the steps: "
+            + ("the order turns round." if short.mean < 0 < twice.mean else "the order stays.")
+        )
 
 # %%
 if long is not None:
