@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/[0-9][0-9]_*.ipynb"))
@@ -55,7 +56,7 @@ def test_runs_in_smoke(path, tmp_path, tmp_path_factory):
     shared = tmp_path_factory.getbasetemp()  # worlds and stand-in, rendered and trained once for all notebooks
     if os.environ.get("PYTEST_XDIST_WORKER"):
         shared = shared.parent
-    notebook = nbformat.read(path, 4)
+    notebook = load_notebook_node(str(path))
     values = {"profile": "smoke", "data_root": str(shared / "data"), "results_path": str(tmp_path / "results.json")}
     copy = tmp_path / path.name
     nbformat.write(parameterize_notebook(notebook, values), copy)
