@@ -119,7 +119,7 @@ def _run(variant: Variant, seed: int) -> _Result:
 
 
 def _in_this_process(variants: Mapping[str, Variant], rows: Sequence[tuple]) -> Iterator[tuple[tuple, _Result]]:
-    threads, shown = torch.get_num_threads(), os.environ.get("TQDM_DISABLE", "")
+    threads, shown = torch.get_num_threads(), os.environ.get("TQDM_DISABLE")
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     with threadpool_limits(1), callers_randomness_kept(device):
         torch.set_num_threads(1)
@@ -129,7 +129,10 @@ def _in_this_process(variants: Mapping[str, Variant], rows: Sequence[tuple]) -> 
                 yield (name, seed), _run(variants[name], seed)
         finally:
             torch.set_num_threads(threads)
-            os.environ["TQDM_DISABLE"] = shown
+            if shown is None:
+                del os.environ["TQDM_DISABLE"]
+            else:
+                os.environ["TQDM_DISABLE"] = shown
 
 
 def _in_workers(

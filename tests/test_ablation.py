@@ -131,7 +131,7 @@ from reidkit.ablation import ablate
 
 def sleep(seed):
     open(os.path.join(FOLDER, str(os.getpid())), "w").close()
-    time.sleep(60)
+    time.sleep(600)
 
 try:
     ablate({"sleep": sleep}, range(2), workers=1)
@@ -167,14 +167,14 @@ def test_no_worker_outlives_an_interrupt_or_its_parent(tmp_path):
         until(lambda: not any(str(child.pid) in os.listdir(pids) and child.is_running() for child in first))
         parent.kill()
         until(lambda: not any(child.is_running() for child in second))
-        output = parent.communicate(timeout=60)[0]
+        output = parent.communicate(timeout=180)[0]
         assert output.startswith("stopped\n")
         assert "Traceback" not in output
     finally:
         parent.kill()
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=180):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reidkit.datasets.bodies import Pose, Solids, build
@@ -49,6 +49,9 @@ def test_depth_is_that_of_the_highest_sphere(seed):
     a, b = rng.uniform(-0.3, 0.3, (2, 3))
     ra, rb = rng.uniform(0.04, 0.15, 2)
     view = look(turned(rng))
+    along = view.rotation[0] @ (b - a)
+    # Seen so nearly end-on that one sphere hides in the other's outline, a cone is drawn approximately.
+    assume(np.hypot(along[0], along[1]) > 1.2 * abs(rb - ra))
     seen = cast(solid(a, b, ra, rb), view, 48, 24)
     half = 0.5 / 40  # silhouettes are drawn half a pixel inside
     rows, cols = np.divmod(seen.spot, 24)
@@ -56,7 +59,8 @@ def test_depth_is_that_of_the_highest_sphere(seed):
     for row, col, ours in zip(rows[inside], cols[inside], seen.depth[0, rows, cols][inside], strict=True):
         u, v = (col + 0.5 - 12) / 40, (24 - row - 0.5) / 40
         theirs = search(a, b, ra - half, rb - half, np.float32(view.rotation[0]), u, v)
-        assert ours == pytest.approx(theirs, abs=2e-3)
+        on_the_edge = theirs == -np.inf  # in single precision inside, in double just outside
+        assert on_the_edge or ours == pytest.approx(theirs, abs=2e-3)
 
 
 def test_a_sphere_has_its_area_and_its_normals():
