@@ -149,6 +149,7 @@ def test_a_demo_run_that_make_notebooks_kept(tmp_path, frame):
     back = committed("02_ccsc", data=tmp_path)
     assert back["variant"].tolist() == frame["variant"].tolist()
     assert back.attrs["date"] == kept["environment"]["date"][:10]
-    assert back.attrs["verdicts"].to_dict("records") == judged.to_dict("records")
+    assert back.attrs["verdicts"] == judged.to_dict("records")
+    assert len(pd.concat([back, back.assign(variant="again")])) == 2 * len(back)
     save_results(tmp_path / "demo" / "03_dcaml.json", frame)
     assert committed("03_dcaml", data=tmp_path).attrs["verdicts"] is None

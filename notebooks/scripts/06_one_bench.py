@@ -883,7 +883,7 @@ def at_home(paper):
     if ledger.is_committed(name):
         rows = ledger.committed(name)
         demo = rows.attrs["verdicts"]
-        demo = ledger.verdicts(main_table(rows), ledger.claims(paper)) if demo is None else demo
+        demo = ledger.verdicts(main_table(rows), ledger.claims(paper)) if demo is None else pd.DataFrame(demo)
     if ledger.is_stored(name):
         stored = ledger.verdicts(main_table(ledger.stored(name)), ledger.claims(paper))
     return demo, stored
@@ -1154,7 +1154,7 @@ assert by_pk != by_quadruplets, "the same batches twice?"
 saved_results = save_results(
     results_path,
     everything,
-    verdicts=claims.reset_index(names="id").drop(columns=["better", "worse", "metric"]),
+    field=claims.reset_index(names="id").drop(columns=["better", "worse", "metric"]),
     costs=None if costs is None else costs.reset_index(),
     dataset=data.summary(),
 )

@@ -106,17 +106,16 @@ def is_stored(name: str, *, data: str | Path | None = None) -> bool:
 def committed(name: str, *, data: str | Path | None = None) -> pd.DataFrame:
     """The rows of the demo run that is kept under `name`, say committed("02_ccsc"), of data/demo/02_ccsc.json.
 
-    `frame.attrs` holds its date, its parameters, and the notebook's own `verdicts` (a DataFrame; None if it judged
-    nothing). LedgerError when there is none; `is_committed` asks first.
+    `frame.attrs` holds its date, its parameters, and the notebook's own `verdicts` (a list of rows, since pandas
+    compares attrs and a DataFrame among them breaks `concat`; None if it judged nothing). LedgerError when there is none; `is_committed` asks first.
     """
     if not is_committed(name, data=data):
         raise LedgerError(f"no demo run is kept as {name!r}: `make notebooks` keeps data/{DEMO}/{name}.json")
     results = json.loads(find(f"{DEMO}/{name}.json", data).read_text(encoding="utf-8"))
     frame = pd.DataFrame(results["rows"])
-    judged = results.get("verdicts")
     frame.attrs |= {"name": name, "date": results["environment"]["date"][:10]}
     frame.attrs |= {"parameters": results.get("run", {}).get("parameters", {})}
-    frame.attrs |= {"verdicts": None if judged is None else pd.DataFrame(judged)}
+    frame.attrs |= {"verdicts": results.get("verdicts")}
     return frame
 
 
