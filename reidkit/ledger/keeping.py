@@ -107,7 +107,8 @@ def committed(name: str, *, data: str | Path | None = None) -> pd.DataFrame:
     """The rows of the demo run that is kept under `name`, say committed("02_ccsc"), of data/demo/02_ccsc.json.
 
     `frame.attrs` holds its date, its parameters, and the notebook's own `verdicts` (a list of rows, since pandas
-    compares attrs and a DataFrame among them breaks `concat`; None if it judged nothing). LedgerError when there is none; `is_committed` asks first.
+    compares attrs and a DataFrame among them breaks `concat`; None if it judged nothing). LedgerError when there is
+    none; `is_committed` asks first.
     """
     if not is_committed(name, data=data):
         raise LedgerError(f"no demo run is kept as {name!r}: `make notebooks` keeps data/{DEMO}/{name}.json")
