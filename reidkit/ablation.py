@@ -32,7 +32,11 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_
 
 
 def ablate(
-    variants: Mapping[str, Variant], seeds: Sequence[int], *, workers: int | None = None, progress: bool = True
+    variants: Mapping[str, Variant],
+    seeds: Sequence[int] | Mapping[str, Sequence[int]],
+    *,
+    workers: int | None = None,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Run `variant(seed) -> {metric: value}` for every variant and seed.
 
@@ -42,7 +46,8 @@ def ablate(
         Name -> callable; a lambda or a function of a notebook cell will do. It travels to the worker with all that it
         refers to; memory-mapped pixels travel by the name of their file.
     seeds
-        One row a seed. The global random streams are set from it before the row starts.
+        One row a seed, or a mapping from each variant to its own. The global random streams are set from it before the
+        row starts.
     workers
         Processes, each with one thread; default the environment's REIDKIT_WORKERS, else the CPU cores. 0: one after
         another in this process, also with one thread; the default where there is a GPU.
@@ -56,11 +61,14 @@ def ablate(
     metrics, and is named in a warning; its full traceback is `frame.attrs["tracebacks"]["variant, seed"]`. The others
     stand, also when the row's whole process dies. Ctrl-C stops the workers.
     """
-    rows = [(name, seed) for name in variants for seed in seeds]
+    own = seeds if isinstance(seeds, Mapping) else dict.fromkeys(variants, seeds)
+    if lacking := [name for name in variants if name not in own]:
+        raise ValueError(f"no seeds for {', '.join(lacking)}: the mapping has {', '.join(own)}")
+    rows = [(name, seed) for name in variants for seed in own[name]]
     if not rows:
         raise ValueError("nothing to run: no variants, or no seeds")
     if len(set(rows)) < len(rows):
-        raise ValueError(f"seeds repeat: {list(seeds)}")
+        raise ValueError(f"seeds repeat: {seeds}")
     if workers is None:
         workers = 0 if torch.cuda.is_available() else int(os.environ.get("REIDKIT_WORKERS") or cpu_count())
     results = {}

@@ -2,5 +2,5 @@
 
 import signal
 
-# A shell starts a background job with Ctrl-C ignored, and children inherit that: tests that interrupt one would wait forever.
+# A shell starts a background job with Ctrl-C ignored, and its children inherit that: tests of interrupts would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -52,6 +52,15 @@ def table(tmp_path_factory):
     return frame, int(pixels.sum()) + secret
 
 
+def test_each_variant_can_have_seeds_of_its_own():
+    frame = ablate(
+        {"many": lambda seed: {"x": seed}, "one": lambda seed: {"x": -seed}}, {"one": [2], "many": [0, 1]}, workers=0
+    )
+    assert frame[["variant", "seed", "x"]].to_numpy().tolist() == [["many", 0, 0], ["many", 1, 1], ["one", 2, -2]]
+    with pytest.raises(ValueError, match="no seeds for lone: the mapping has one"):
+        ablate({"lone": lambda seed: {}}, {"one": [0]})
+
+
 def test_rows_come_in_order_with_their_metrics(table):
     frame, total = table
     assert list(frame) == ["variant", "seed", *list(frame)[2:-2], "seconds", "error"]

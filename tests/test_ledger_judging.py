@@ -38,6 +38,9 @@ def test_the_interval_by_hand():
     half = 4.30265 * math.sqrt(0.0007) / math.sqrt(3)
     assert (pair.low, pair.high) == pytest.approx((0.03 - half, 0.03 + half), abs=1e-6)
     assert pair.left_out == ""
+    assert (pair.text(), pair.text(scale=1, digits=2)) == ("+3.0 [-3.6, +9.6]", "+0.03 [-0.04, +0.10]")
+    alone = paired(results(new=[0.51], old=[0.5]), "new", "old", "mAP")
+    assert (alone.interval(), alone.text()) == ("one seed", "+1.0 (one seed)")
 
 
 def test_the_interval_is_the_t_tests():

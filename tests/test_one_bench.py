@@ -1,4 +1,4 @@
-"""Notebook 06 takes cells over from notebook 03, and a sweep file names its rows: both must go on fitting."""
+"""Notebook 06 takes cells over from 03's long run, and a sweep file names its rows: both must go on fitting."""
 
 import ast
 from pathlib import Path
@@ -31,8 +31,8 @@ def rows():
 
 
 @pytest.mark.parametrize("name", ["demo", "long"])
-def test_the_bench_is_notebook_03s(name):
-    here, there = profile("06_one_bench", name), profile("03_dcaml", name)
+def test_the_bench_is_that_of_notebook_03s_long_run(name):
+    here, there = profile("06_one_bench", name), profile("03_dcaml", "long")
     assert {key: here[key] for key in ("people", "size", "dim", "steps")} == {
         key: there[key] for key in ("people", "size", "dim", "steps")
     }

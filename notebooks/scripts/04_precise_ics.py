@@ -63,7 +63,7 @@ PROFILES = pd.DataFrame(
     {
         "smoke": {"people": (24, 24), "size": (64, 32), "dim": 32, "stage 1": 8, "stage 2": 6, "longer": None, "P×K": (8, 4),
                   "gaps": [1.0], "images": [], "seeds": 1},
-        "demo": {"people": (100, 200), "size": (64, 32), "dim": 128, "stage 1": 200, "stage 2": 140, "longer": None, "P×K": (16, 4),
+        "demo": {"people": (100, 200), "size": (64, 32), "dim": 128, "stage 1": 100, "stage 2": 70, "longer": None, "P×K": (16, 4),
                  "gaps": [1.0], "images": [], "seeds": 3},
         "long": {"people": (100, 200), "size": (64, 32), "dim": 128, "stage 1": 240, "stage 2": 160, "longer": 560, "P×K": (16, 4),
                  "gaps": [0.0, 0.5, 1.0], "images": [2, 6], "seeds": 5},
@@ -775,7 +775,7 @@ def compare(table, questions=QUESTIONS):
         for metric, scale, digits in (("mAP", 100, 1), ("bias", 1, 2)):
             pair = ledger.paired(table, first, second, metric)
             row[metric] = f"{scale * pair.mean:+.{digits}f}"
-            row[f"95 %, {metric}"] = f"[{scale * pair.low:+.{digits}f}, {scale * pair.high:+.{digits}f}]"
+            row[f"95 %, {metric}"] = pair.interval(scale, digits)
         rows[question] = row
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -790,16 +790,11 @@ paper, more, fair, drop, dropped = (
 )
 
 
-def points(pair):
-    """A difference in points of percent, with its interval."""
-    return f"{100 * pair.mean:+.1f} [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]"
-
-
 print(
     f"M2 has a camera bias of {mean.bias['M2']:.1f} (M3: {mean.bias['M3']:.1f}) and {mean.mAP['M2']:.1%} mAP (M3: {mean.mAP['M3']:.1%}): with one memory for all, the same person under another camera is a *negative*, "
     "and the surest way to tell the two apart is the camera.\n"
-    f"M7 against M5, in points of mAP: {points(paper)}. But M5 trained as much longer against M5: {points(more)}; so what the guesses are worth is M7 against that: {points(fair)}.\n"
-    f"An identity that no edge touches gets a label of its own in M7, and is then a negative of its own person, M2's mistake in small. Leaving its images out against that: {points(drop)}; and against the longer M5: {points(dropped)}.\n"
+    f"M7 against M5, in points of mAP: {paper.text()}. But M5 trained as much longer against M5: {more.text()}; so what the guesses are worth is M7 against that: {fair.text()}.\n"
+    f"An identity that no edge touches gets a label of its own in M7, and is then a negative of its own person, M2's mistake in small. Leaving its images out against that: {drop.text()}; and against the longer M5: {dropped.text()}.\n"
     f"From M7 to full labels (M8) it is another {100 * (mean.mAP['M8'] - mean.mAP['M7']):.1f} points, from the better of the two M7 {100 * (mean.mAP['M8'] - max(mean.mAP['M7'], mean.mAP[DROPPED])):.1f}: the price of the labels that were not bought."
 )
 

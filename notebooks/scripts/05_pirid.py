@@ -64,7 +64,7 @@ from reidkit.training import fit, warmup_cosine, warmup_milestones
 PROFILES = pd.DataFrame(
     {
         "smoke": {"people": (24, 24), "size": (64, 32), "P×K": (8, 4), "steps": 16, "intra only": 0.5, "seeds": 1},
-        "demo": {"people": (100, 200), "size": (64, 32), "P×K": (16, 4), "steps": 256, "intra only": 0.25, "seeds": 3},
+        "demo": {"people": (100, 200), "size": (64, 32), "P×K": (16, 4), "steps": 100, "intra only": 0.25, "seeds": 3},
         "long": {"people": (100, 200), "size": (64, 32), "P×K": (16, 4), "steps": 256, "intra only": 0.25, "seeds": 5},
         "paper": {"people": (751, 750), "size": (256, 128), "P×K": (8, 4), "steps": 20_200, "intra only": 0.1, "seeds": 3},
     }
@@ -762,9 +762,8 @@ def compare(results, questions, metric="mAP"):
     rows = {}
     for question, first, second in questions:
         pair = ledger.paired(results, first, second, metric)
-        interval = f"[{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]" if len(pair.differences) > 1 else "one seed"
         rows[question] = {"first": first, "second": second, f"{metric}, first − second": f"{100 * pair.mean:+.1f}"}
-        rows[question] |= {"95 % interval": interval, "seeds": len(pair.differences)}
+        rows[question] |= {"95 % interval": pair.interval(), "seeds": len(pair.differences)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -870,9 +869,7 @@ def against(results, row="PIRID"):
         mine = results[results.variant == name]
         line = {"mAP": f"{100 * mine.mAP.mean():.1f}", "bias": f"{mine.bias.mean():.2f}", "seeds": len(mine)}
         if name != row:
-            pair = ledger.paired(results, name, row, "mAP")
-            interval = f" [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]" if len(mine) > 1 else ""
-            line[f"mAP less that of {row}"] = f"{100 * pair.mean:+.1f}{interval}"
+            line[f"mAP less that of {row}"] = ledger.paired(results, name, row, "mAP").text()
         if mine.precision.notna().any():
             line["precision"], line["recall"] = f"{mine.precision.mean():.0%}", f"{mine.recall.mean():.0%}"
             line["prototypes"] = f"{mine.prototypes.mean():.0f}"
@@ -1041,8 +1038,7 @@ if half is not None:
 # %%
 gains = {name: ledger.paired(part, "PIRID", "PIRID-1", "mAP") for name, part in tables.items()}
 for name, pair in gains.items():
-    interval = f" [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]" if len(pair.differences) > 1 else ""
-    print(f"{name}: PIRID against PIRID-1, {100 * pair.mean:+.1f} points of mAP{interval}.")
+    print(f"{name}: PIRID against PIRID-1, in points of mAP: {pair.text()}.")
 if "true labels" in set(everything.variant):
     ceiling, graph = (
         ledger.paired(everything, name, "PIRID-1", "mAP") for name in ("true labels", "association graph")

@@ -77,7 +77,7 @@ PROFILES = pd.DataFrame(
         "smoke": {"people": (24, 24), "size": (64, 32), "dim": 32, "steps": 6, "from scratch": 2, "P×K": (6, 4),
                   "dial": [], "dial rows": "some", "few": [12], "seeds": 1},
         "demo": {"people": (100, 200), "size": (64, 32), "dim": 128, "steps": 120, "from scratch": 2, "P×K": (16, 4),
-                 "dial": [0.0], "dial rows": "some", "few": [50], "seeds": 3},
+                 "dial": [0.0, 0.5], "dial rows": "some", "few": [50], "seeds": 3},
         "long": {"people": (100, 200), "size": (64, 32), "dim": 128, "steps": 120, "from scratch": 2, "P×K": (16, 4),
                  "dial": [0.0, 0.5], "dial rows": "all", "few": [25, 50], "seeds": 5},
         "paper": {"people": (751, 750), "size": (256, 128), "dim": 512, "steps": 24_000, "from scratch": 2, "P×K": (16, 4),
@@ -279,8 +279,8 @@ if example:
 # %% [markdown]
 # ## What is there already, and what has to be computed
 #
-# A cell of the bench is a row, a seed, a gap and a start. This bench uses notebook 03's network, batches and steps, so that four of its rows stand in that notebook's results already, those of `make notebooks` or its stored long run. **They are taken over only if a cell that is computed here
-# again comes out the same**: to the last digit on one machine, to two points of mAP on another, whose rounding training carries that far. The tables of notebooks 01, 02, 04 and 05 have other networks and lengths: they are not cells of this bench, and their results enter through the map of the field below.
+# A cell of the bench is a row, a seed, a gap and a start. The long runs of this notebook and of notebook 03, which has the same network, batches and steps, hold many of them. **They are taken over only if the cells that are computed here
+# again come out the same**: to the last digit on one machine, to two points of mAP on another, whose rounding training carries that far. The other notebooks have other networks and lengths: their rows are not cells of this bench, and their results enter through the map of the field below.
 
 # %%
 METRICS = ["mAP", "rank1", "mINP", "bias", "silhouette_identity", "silhouette_camera", "intra_distance"]
@@ -300,22 +300,23 @@ def key_of(method, gap_, start):
     return method if gap_ == gap and start == "stand-in" else f"{method}, gap {gap_:g}, {start}"
 
 
-def cells_of_notebook_03():
-    """Rows of notebook 03 that are cells of this bench: a DataFrame with this bench's columns."""
-    sources = [ledger.committed("03_dcaml")] if ledger.is_committed("03_dcaml") else []
-    sources += [ledger.stored("03_dcaml")] if ledger.is_stored("03_dcaml") else []
-    parts = []
-    for rows in sources:
+longer = ledger.stored(HERE) if ledger.is_stored(HERE) else None  # this notebook's long run
+
+
+def stored_cells():
+    """Cells of this bench that long runs have computed: a DataFrame with this bench's columns."""
+    parts = [pd.DataFrame(columns=[*KEYS, *METRICS, "source"])]
+    if DEFAULT and profile != "long" and longer is not None:
+        parts.append(longer[[*KEYS, *METRICS]].assign(source=f"the long run, {longer.attrs['date']}"))
+    if DEFAULT and ledger.is_stored("03_dcaml"):
+        rows = ledger.stored("03_dcaml")
+        on_dial_too = rows.variant.str.replace(r", gap [\d.]+(, from scratch)?$", "", regex=True)
         for method, variant in FROM_03.items():
-            on_dial_too = rows.variant.str.replace(r", gap [\d.]+(, from scratch)?$", "", regex=True)
             mine = rows[(on_dial_too == variant) & rows.gap.notna()]
-            words = f"notebook 03, {rows.attrs['date']}"
-            parts.append(mine[["seed", "gap", "start", *METRICS]].assign(method=method, source=words))
-    return (
-        pd.concat(parts, ignore_index=True).drop_duplicates(KEYS)
-        if parts
-        else pd.DataFrame(columns=[*KEYS, *METRICS, "source"])
-    )
+            source = f"notebook 03's long run, {rows.attrs['date']}"
+            parts.append(mine[["seed", "gap", "start", *METRICS]].assign(method=method, source=source))
+    found = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True).drop_duplicates(KEYS)
+    return found[found.method.isin(chosen) & found.seed.isin(seeds)].reset_index(drop=True)
 
 
 def run(method, gap_=gap, start="stand-in", keep=False):
@@ -334,20 +335,18 @@ def run(method, gap_=gap, start="stand-in", keep=False):
 
 
 def compute(wanted):
-    """Cells (method, gap, start, seed), by ablate; those of the same seeds go together."""
-    todo = {}
-    for method, gap_, start in dict.fromkeys(cell[:3] for cell in wanted):
-        of = tuple(cell[3] for cell in wanted if cell[:3] == (method, gap_, start))
-        todo.setdefault(of, {})[key_of(method, gap_, start)] = (method, gap_, start)
-    parts = []
-    for of, rows in todo.items():
-        done = ablate(
-            {name: run(*cell, keep=name in PICTURED) for name, cell in rows.items()}, list(of), workers=workers
-        )
-        for column, position in (("method", 0), ("gap", 1), ("start", 2)):
-            done[column] = [rows[name][position] for name in done.variant]
-        parts.append(done.assign(source="computed here"))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*KEYS, *METRICS, "source"])
+    """Cells (method, gap, start, seed), by ablate."""
+    rows = {key_of(*cell[:3]): cell[:3] for cell in wanted}
+    if not rows:
+        return pd.DataFrame(columns=[*KEYS, *METRICS, "source"])
+    done = ablate(
+        {name: run(*cell, keep=name in PICTURED) for name, cell in rows.items()},
+        {name: [seed for *key, seed in wanted if tuple(key) == cell] for name, cell in rows.items()},
+        workers=workers,
+    )
+    for column, position in (("method", 0), ("gap", 1), ("start", 2)):
+        done[column] = [rows[name][position] for name in done.variant]
+    return done.assign(source="computed here")
 
 
 PICTURED = ("ID", "ID + CCSC + triplet", "M3", "M7")
@@ -355,23 +354,25 @@ for seed in seeds:  # rendered and decoded here, on all cores; the workers then 
     for g in {gap, *dial_gaps}:
         bench.decode(data_for(seed, g), size)
 
-of_03 = cells_of_notebook_03() if DEFAULT else pd.DataFrame(columns=[*KEYS, *METRICS, "source"])
-of_03 = of_03[of_03.seed.isin(seeds)]
-in_main = (of_03.gap == gap) & (of_03.start == "stand-in")
-saved = of_03[in_main & of_03.method.isin(chosen)].reset_index(drop=True)
-known_cell = of_03[in_main & (of_03.method == "ID") & (of_03.seed == seeds[0])]
-witness = compute([("ID", gap, "stand-in", seeds[0])]) if "ID" in chosen or (len(saved) and len(known_cell)) else None
-if len(saved) and len(known_cell):
-    there, here = known_cell.mAP.iloc[0], witness.mAP.iloc[0]
-    same = bool(abs(there - here) <= CLOSE)
+stored = stored_cells()
+again = [
+    (method, gap, "stand-in", seeds[0]) for method in PICTURED if method in chosen
+]  # the pictures need them anyway
+witness = compute(again)
+there, here = (part.set_index(KEYS).mAP.sort_index() for part in (stored, witness))
+both = there.index.intersection(here.index)
+apart = (there[both] - here[both]).abs().max() if len(both) else np.inf
+if len(stored):
     print(
-        f"ID, seed {seeds[0]}: mAP {there:.2%} in notebook 03, {here:.2%} computed here; allowed {100 * CLOSE:.0f} points apart: {'the same cell' if same else 'NOT the same'}. "
-        f"{len(saved)} cells of notebook 03 are {'taken over' if same else 'left alone, and computed'}."
+        f"{len(both)} stored cells are computed here again and differ by at most {100 * apart:.2f} points of mAP; allowed are {100 * CLOSE:.0f}: {len(stored)} stored cells are {'taken over' if apart <= CLOSE else 'left alone, and computed'}."
+        if len(both)
+        else "None of the stored cells can be computed again among this run's rows: they are left alone."
     )
-    saved, of_03 = (saved, of_03) if same else (saved.iloc[:0], of_03.iloc[:0])
 else:
-    print("No cell of this run stands in notebook 03's results: everything is computed here.")
-    saved, of_03 = saved.iloc[:0], of_03.iloc[:0]
+    print("No cell of this run is stored: everything is computed here.")
+if apart > CLOSE:
+    stored = stored.iloc[:0]
+in_main = (stored.gap == gap) & (stored.start == "stand-in")
 
 
 # %%
@@ -380,7 +381,7 @@ def cells(frame):
 
 
 wanted = [(method, gap, "stand-in", seed) for method in chosen for seed in seeds]
-have = [frame for frame in (witness, saved) if frame is not None and len(frame)]
+have = [frame for frame in (witness, stored[in_main]) if len(frame)]
 found = set().union(*map(cells, have)) if have else set()
 fresh = compute([cell for cell in wanted if cell not in found])
 have = [*have, fresh] if len(fresh) else have
@@ -438,12 +439,6 @@ def base_of(name):
     return "ID" if name in FULL else "M3"
 
 
-def words(pair, scale=100, digits=1):
-    """A paired difference with its interval, for a sentence or a table."""
-    mean, low, high = (f"{scale * value:+.{digits}f}" for value in (pair.mean, pair.low, pair.high))
-    return f"{mean} [{low}, {high}]" if np.isfinite(pair.low) else f"{mean} (one seed)"
-
-
 def against_base(table, metric="mAP"):
     """Each method less its base, seed by seed: a row a method."""
     rows = {}
@@ -455,7 +450,7 @@ def against_base(table, metric="mAP"):
         share = (pair.differences / (1 - base[pair.differences.index])).mean()
         rows[name] = {
             "against": base_of(name),
-            "difference": words(pair),
+            "difference": pair.text(),
             "mean": pair.mean,
             "low": pair.low,
             "high": pair.high,
@@ -562,8 +557,6 @@ for one, other in (("ID", "M7"), ("M3", "M7"), ("ID", "ID + CCSC + triplet")):
 
 # %%
 DIAL = ("ID", "ID + CCSC", "ID + DCAML, averaged", "M3", "M7") if settings["dial rows"] == "some" else (*FULL, *INTRA)
-longer = ledger.stored(HERE) if ledger.is_stored(HERE) else None
-own = longer if profile != "long" and longer is not None and DEFAULT and set(KEYS) <= set(longer) else None
 ends = sorted({*dial_gaps, gap})
 dial_wanted = [(m, g, "stand-in", s) for m in DIAL if m in chosen for g in dial_gaps for s in seeds]
 scratch_rows = [m for m in (("ID",) if settings["dial rows"] == "some" else DIAL) if m in chosen]
@@ -574,11 +567,8 @@ dial_wanted += [
     for s in seeds[: 5 if settings["dial rows"] == "all" else 1]
     if dial_gaps
 ]
-stored_dial = [part[(part.gap != gap) | (part.start != "stand-in")] for part in (of_03, own) if part is not None]
-stored_dial = pd.concat([part for part in stored_dial if len(part)] or [table.iloc[:0]], ignore_index=True)
-stored_dial = stored_dial[stored_dial.method.isin(chosen) & stored_dial.seed.isin(seeds)].drop_duplicates(KEYS)
-missing = [cell for cell in dial_wanted if cell not in cells(stored_dial)]
-parts = [table, compute(missing) if missing else table.iloc[:0], stored_dial.assign(source="stored")]
+missing = [cell for cell in dial_wanted if cell not in cells(stored)]
+parts = [table, compute(missing), stored[~in_main]]
 everything = pd.concat([part for part in parts if len(part)], ignore_index=True).drop_duplicates(KEYS)
 everything["variant"] = [key_of(*cell) for cell in everything[KEYS[:3]].itertuples(index=False)]
 everything = everything.drop(columns=["query", "gallery"], errors="ignore")
@@ -801,17 +791,17 @@ mean = table.groupby("variant").mAP.mean()
 if {"ID", "M7"} <= set(mean.index):
     pair = ledger.paired(table, "ID", "M7", "mAP")
     print(
-        f"Labels across cameras cost {needs['comparisons across cameras']['ID']:,.0f} comparisons here and are worth {words(pair)} points of mAP: ID against M7, which needs none."
+        f"Labels across cameras cost {needs['comparisons across cameras']['ID']:,.0f} comparisons here and are worth {pair.text()} points of mAP: ID against M7, which needs none."
     )
 for name in FEW:
     if {name, "M7"} <= set(mean.index):
         pair = ledger.paired(table, name, "M7", "mAP")
         print(
-            f"{name}, {needs['comparisons across cameras'][name]:,.0f} comparisons and {needs['images labelled'][name]:,.0f} images, against M7: {words(pair)}."
+            f"{name}, {needs['comparisons across cameras'][name]:,.0f} comparisons and {needs['images labelled'][name]:,.0f} images, against M7: {pair.text()}."
         )
 if {CEILING, "M7"} <= set(mean.index):
     pair = ledger.paired(table, CEILING, "M7", "mAP")
-    print(f"The same two stages with true people: {words(pair)} above M7. That much the guesses cost.")
+    print(f"The same two stages with true people: {pair.text()} above M7. That much the guesses cost.")
 
 # %% [markdown]
 # ### The same chart on your own images
@@ -995,7 +985,7 @@ def say(text, better, worse, metric="mAP", scale=100):
     """One sentence about two rows, with the paired difference and its interval."""
     if {better, worse} <= set(table.variant):
         pair = ledger.paired(table, better, worse, metric)
-        print(f"{text}: {better} against {worse}, {metric} {words(pair, scale, 1 if scale == 100 else 2)}.")
+        print(f"{text}: {better} against {worse}, {metric} {pair.text(scale, 1 if scale == 100 else 2)}.")
 
 
 say("Pulling a person's cameras together", "ID + CCSC", "ID")

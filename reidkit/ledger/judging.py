@@ -32,6 +32,17 @@ class Paired:
     high: float
     left_out: str = ""  # seeds that one of the two rows lacks
 
+    def interval(self, scale: float = 100, digits: int = 1) -> str:
+        """ "[+2.1, +4.0]" in points of percent, or "one seed", from which there is no interval."""
+        if len(self.differences) < 2:
+            return "one seed"
+        return f"[{scale * self.low:+.{digits}f}, {scale * self.high:+.{digits}f}]"
+
+    def text(self, scale: float = 100, digits: int = 1) -> str:
+        """ "+3.0 [+2.1, +4.0]" in points of percent: the mean and its interval, for a sentence."""
+        interval = self.interval(scale, digits)
+        return f"{scale * self.mean:+.{digits}f} {interval if interval.startswith('[') else f'({interval})'}"
+
 
 def paired(
     results: pd.DataFrame,
