@@ -19,7 +19,7 @@ setup: .venv/ready ## an environment in .venv with the exact versions of require
 # uv needs neither the venv module nor a writable system Python, so a bare python3 and pip are enough.
 $(UV):
 	@echo "setting up: uv"
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv
+	@PIP_ROOT_USER_ACTION=ignore $(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv
 
 .venv/ready: requirements.lock pyproject.toml | $(UV)
 	@echo "setting up: .venv (several GB at the first time: torch)"

@@ -689,7 +689,7 @@ print(
 #
 # The paper argues from benchmarks with more and less viewpoint change. Plaza has a dial, and nothing else changes with it. Baseline and CCSC at each gap, from the stand-in and from
 # scratch. Both starts are needed: the stand-in never saw cameras differ, so for it the dial is also the distance from what it knows.
-# In `demo` each point is one seed, enough to see the shape; the bands over five worlds stand in [the long run](#The-long-run) below.
+# In `demo` each point is one seed, and from scratch a beginning only; the bands over five worlds stand in [the long run](#The-long-run) below.
 
 # %%
 dial_rows = {
