@@ -41,6 +41,8 @@ def test_the_interval_by_hand():
     assert (pair.text(), pair.text(scale=1, digits=2)) == ("+3.0 [-3.6, +9.6]", "+0.03 [-0.04, +0.10]")
     alone = paired(results(new=[0.51], old=[0.5]), "new", "old", "mAP")
     assert (alone.interval(), alone.text()) == ("one seed", "+1.0 (one seed)")
+    two = paired(results(new=[0.51, 0.52], old=[0.5, 0.5]), "new", "old", "mAP")
+    assert (two.interval(), two.text()) == ("two seeds", "+1.5 (two seeds)")
 
 
 def test_the_interval_is_the_t_tests():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reidkit.ledger import LedgerError, beside, claims, show, verdicts
+from reidkit.ledger import LedgerError, beside, claims, show, spread, verdicts
 
 
 @pytest.fixture
@@ -65,17 +65,19 @@ def test_beside_needs_rows_of_variant_and_seed(results):
 
 def test_show(results):
     said = show(verdicts(results, claims("ccsc")))
-    assert said.loc["ccsc-1", "difference"] == "+4.1 [+3.9, +4.3]"
+    assert said.loc["ccsc-1", "difference, for the claim"] == "+4.1 [+3.9, +4.3]"
     assert said.loc["ccsc-1", ["verdict", "seeds"]].tolist() == ["reproduced", 3]
     assert said.loc["ccsc-1", "rows"] == "baseline+CCSC against baseline, mAP"
-    assert said.loc["ccsc-14", "difference"].startswith("+0.410 [")  # a bias: no percent, and less is claimed
+    assert said.loc["ccsc-14", "difference, for the claim"].startswith(
+        "+0.410 ["
+    )  # a bias: no percent, and less is claimed
     assert said.loc["ccsc-2", "verdict"] == "not testable here (the results have no row 'Without constraint')"
-    assert said.loc["ccsc-2", "difference"] == ""
+    assert said.loc["ccsc-2", "difference, for the claim"] == ""
 
 
 def test_one_seed_is_said(results):
     said = show(verdicts(results[results["seed"] == 0], claims("ccsc")))
-    assert said.loc["ccsc-1", ["difference", "verdict"]].tolist() == ["+4.0, one seed", "undecided"]
+    assert said.loc["ccsc-1", ["difference, for the claim", "verdict"]].tolist() == ["+4.0, one seed", "undecided"]
 
 
 def test_long_statements_are_shown_whole(results):
@@ -87,3 +89,21 @@ def test_long_statements_are_shown_whole(results):
     assert longest in text
     assert longest.split("'")[0] in page
     assert page.count("<tr") == len(every) + 2
+
+
+def test_spread_is_mean_and_deviation_as_text():
+    frame = pd.DataFrame(
+        {
+            "variant": ["a", "a", "b", "b"],
+            "seed": [0, 1, 0, 1],
+            "mAP": [0.5, 0.52, 0.25, np.nan],
+            "bias": [2.0, 3.0, 1.5, 9.0],
+            "error": [None, None, None, "ValueError: lost"],
+        }
+    )
+    table = spread(frame, ["mAP", "bias"])
+    assert table.loc["a"].tolist() == ["51.0 ± 1.4", "2.500 ± 0.707", 2]
+    assert table.loc["b"].tolist() == ["25.0", "1.500", 1]
+    assert spread(frame, "mAP").columns.tolist() == ["mAP", "seeds"]
+    with pytest.raises(LedgerError, match="mINP"):
+        spread(frame, "mINP")

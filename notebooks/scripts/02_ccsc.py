@@ -40,7 +40,7 @@ import torch
 import torch.nn.functional as F
 
 from reidkit import bench, ledger, plots
-from reidkit.ablation import ablate, summarise
+from reidkit.ablation import ablate
 from reidkit.datasets import labels, load_seed
 from reidkit.embedding import activation_maps, embed, silhouettes, tsne
 from reidkit.evaluation import evaluate, ranked
@@ -412,7 +412,7 @@ plots.loss_curves(history, ["id", "ccsc"])
 # ## The paper's tables
 #
 # Tables 1 to 3 in one: every row of the three, plus the rows that explain them. Within a seed all rows see the same world, the same batches in the same order, the same start and the
-# same number of steps. Metrics are measured as the paper does, by Euclidean distance on f, with the step AP; `mAP_cosine` is the other reading of C10.
+# same number of steps. Metrics are measured as the paper does, by Euclidean distance on f; the AP, which it does not name, is the step AP; `mAP_cosine` is the other reading of C10.
 
 # %%
 def judged(model, data):
@@ -475,7 +475,7 @@ plots.ablation_chart(table, ["mAP", "bias"], reported=printed)
 
 # %%
 judgements = ["mAP_cosine", "mINP", "bias", "intra_distance", "silhouette_identity", "silhouette_camera"]
-summarise(table, judgements).xs("mean", axis=1, level=1).round(3)
+ledger.spread(table, judgements)
 
 # %% [markdown]
 # Comparisons that the paper's tables raise, each over paired seeds with its 95 % interval, also between two rows of which neither is the baseline. The first block is table 2 taken
@@ -534,7 +534,7 @@ if CROSS_SHARE:
 # of these differences stay.
 #
 # **How many settings were tried.** All choices were made on worlds 100 and 101, none on the worlds reported here: the weight of the center loss among three (0.0005, 0.005, 0.05,
-# by its own row: the second won, the third wrecks a run of this length); the learning rate among four (0.001, 0.002, 0.0035, 0.007, by the baseline alone: the last was a little better at this length,
+# by its own row: the second won, the third wrecks a run of 100 steps); the learning rate among four (0.001, 0.002, 0.0035, 0.007, by the baseline alone: the last was a little better at 100 steps,
 # 0.0035 was kept because all notebooks share it). λ, margin and the triplet's weight are the papers' and were not searched.
 #
 # **Table 4** sets CCSC beside the methods of its time. These are the printed numbers, in percent; nothing of it was run here.
@@ -639,7 +639,7 @@ print(
 # %% [markdown]
 # ### Where it looks
 #
-# The paper's figure 4: the mean magnitude of the last feature maps before pooling, over the query of the largest gain and its nearest right image under another camera, by each model. The maps
+# The paper's figure 4: the mean magnitude of the last feature maps before pooling, over the query of the largest gain and its nearest right image under each other camera, by each model. The maps
 # are an eighth of the crop's side, so two models were trained for this picture at 128×64.
 
 # %%
@@ -818,7 +818,7 @@ else:
 # ## Claims
 #
 # Seventeen statements of the paper that a run can test, each judged by one rule from paired seeds (`ledger.judge`): *reproduced* if the 95 % interval of the difference lies above 0, *not
-# reproduced* if it ends at or below about nothing, *direction only* if every seed of three or more agrees but the interval does not, *undecided* if the interval is too wide.
+# reproduced* if it ends at or below about nothing (0.2 points of a fraction), *direction only* if every seed of three or more agrees but the interval does not, *undecided* if the interval is too wide, or there is none, as from one seed.
 
 # %%
 def derived(everything):
@@ -853,7 +853,7 @@ ledger.show(verdicts)
 alike = table[table.variant == "baseline"].cosine_same.mean()
 REASONS = {
     "ccsc-2": f"the constraint leaves out {1 - CROSS_SHARE:.0%} of a person's pairs in a batch, and these are alike already (test cosine {alike:.2f} by the baseline), so they pull little either way",
-    "ccsc-3": f"same-camera pairs are alike already (test cosine {alike:.2f} by the baseline): where T is flat they can neither help nor harm much",
+    "ccsc-3": f"same-camera pairs are alike already (test cosine {alike:.2f} by the baseline): near its maximum the cosine itself hardly changes, so they can neither help nor harm much",
     "ccsc-5": "the triplet loss also pushes strangers apart, CCSC only pulls; the paper gives neither margin nor features of its triplet loss, and a short run favours what learns fast",
     "ccsc-8": "the paper gives no weight for the center loss; ours was chosen on other worlds",
     "ccsc-10": "both pull on the same pairs, and what the triplet adds depends on its scale: see the row on unit features",
@@ -866,7 +866,7 @@ for claim in verdicts[
     print(f"{claim.id}, {claim.verdict}: {REASONS.get(claim.id, 'the seeds scatter more than the rows differ')}.")
 counts = verdicts.verdict.value_counts()
 print(
-    f"{len(verdicts)} claims on {len(seeds)} seeds of {dataset}: "
+    f"{len(verdicts)} claims on up to {len(seeds)} seeds of {dataset}: "
     + ", ".join(f"{counts.get(v, 0)} {v}" for v in ledger.VERDICTS)
     + "."
 )
@@ -874,7 +874,7 @@ print(
 # %% [markdown]
 # ### The long run
 #
-# Five worlds, five gaps, every reading. It takes most of an hour, so its results are stored and only shown here.
+# Five worlds, five gaps, every reading. It takes hours of one core, so its results are stored and only shown here.
 
 # %%
 if ledger.is_stored("02_ccsc"):
@@ -918,7 +918,13 @@ if long is not None and {f"{name}, twice the steps" for name in LENGTH} <= set(l
         short, twice = (ledger.paired(long, "baseline+CCSC" + t, name + t, "mAP") for t in ("", ", twice the steps"))
         print(
             f"CCSC against {name}: {short.text()} points in the table, {twice.text()} with twice the steps: "
-            + ("the order turns round." if short.mean < 0 < twice.mean else "the order stays.")
+            + (
+                "no order is established."
+                if short.low < 0 < short.high or twice.low < 0 < twice.high
+                else "the order turns round."
+                if short.mean * twice.mean < 0
+                else "the order stays."
+            )
         )
 
 # %%

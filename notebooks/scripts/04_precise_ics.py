@@ -1107,8 +1107,8 @@ everything = pd.concat(everything, ignore_index=True)
 # %% [markdown]
 # ## Claims
 #
-# Eighteen statements of the paper that a run can test, each judged by one rule from paired seeds (`ledger.judge`): *reproduced* if the 95 % interval of the difference lies above 0, *not reproduced* if it ends at or below about nothing, *direction only* if every seed of
-# three or more agrees but the interval does not, *undecided* if the interval is too wide.
+# Eighteen statements of the paper that a run can test, each judged by one rule from paired seeds (`ledger.judge`): *reproduced* if the 95 % interval of the difference lies above 0, *not reproduced* if it ends at or below about nothing (0.2 points of a fraction), *direction only* if every seed of
+# three or more agrees but the interval does not, *undecided* if the interval is too wide, or there is none, as from one seed.
 
 # %%
 def derived(everything):
@@ -1140,7 +1140,7 @@ verdicts = ledger.verdicts(derived(everything), ledger.claims("precise-ics"))
 ledger.show(verdicts)
 
 # %%
-print(f"{len(verdicts)} claims on {len(seeds)} seeds of {dataset}: {told(verdicts)}.")
+print(f"{len(verdicts)} claims on up to {len(seeds)} seeds of {dataset}: {told(verdicts)}.")
 
 # %% [markdown]
 # ### The long run

@@ -406,17 +406,11 @@ print(
 # Accuracy and camera bias, mean and standard deviation over seeds. Bias: the share of wrong neighbours from the query's own camera, over that camera's share of all wrong images; 1 is none.
 
 # %%
-def spread_of(table, metrics=("mAP", "rank1", "mINP", "bias")):
-    """Mean ± std over seeds, in percent but for the bias, a row a method."""
-    summary, rows = summarise(table, list(metrics)), {}
-    for name in summary.index:
-        rows[name] = {"labels": family(name)}
-        for metric in metrics:
-            scale, digits = (1, 2) if metric == "bias" else (100, 1)
-            mean, std, n = (summary.loc[name, (metric, part)] for part in ("mean", "std", "n"))
-            rows[name][metric] = f"{scale * mean:.{digits}f}" + (f" ± {scale * std:.{digits}f}" if n > 1 else "")
-        rows[name]["seeds"] = int(n)
-    return pd.DataFrame.from_dict(rows, orient="index")
+def spread_of(table):
+    """Mean ± std over seeds, in percent but for the bias, a row a method, and which labels it needs."""
+    spread = ledger.spread(table, ["mAP", "rank1", "mINP", "bias"])
+    spread.insert(0, "labels", [family(name) for name in spread.index])
+    return spread
 
 
 spread_of(table)

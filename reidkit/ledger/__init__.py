@@ -16,7 +16,7 @@ from .judging import VERDICTS, Paired, judge, operating_characteristics, paired,
 from .keeping import committed, is_committed, is_stored, stamp, store, stored
 from .names import LedgerError, fold
 from .papers import claims, look_up, reported
-from .tables import beside, show
+from .tables import beside, show, spread
 
 __all__ = [
     "VERDICTS",
@@ -34,6 +34,7 @@ __all__ = [
     "paired",
     "reported",
     "show",
+    "spread",
     "stamp",
     "store",
     "stored",

@@ -33,9 +33,9 @@ class Paired:
     left_out: str = ""  # seeds that one of the two rows lacks
 
     def interval(self, scale: float = 100, digits: int = 1) -> str:
-        """ "[+2.1, +4.0]" in points of percent, or "one seed", from which there is no interval."""
-        if len(self.differences) < 2:
-            return "one seed"
+        """ "[+2.1, +4.0]" in points of percent; "one seed" has none, and that of "two seeds" would say nothing."""
+        if len(self.differences) < 3:
+            return ("one seed", "two seeds")[len(self.differences) - 1]
         return f"[{scale * self.low:+.{digits}f}, {scale * self.high:+.{digits}f}]"
 
     def text(self, scale: float = 100, digits: int = 1) -> str:
@@ -81,7 +81,7 @@ def paired(
         differences = -differences
     mean, low, high = _interval(differences.to_numpy(), level)
     lost = sorted(set(results.loc[results["variant"].isin([better, worse]), "seed"]) - set(seeds))
-    left_out = f"without seed {', '.join(map(str, lost))}: a row failed or is missing" if lost else ""
+    left_out = f"without seed {', '.join(map(str, lost))}, which one of the rows lacks" if lost else ""
     return Paired(better, worse, column, differences, float(mean), float(low), float(high), left_out)
 
 

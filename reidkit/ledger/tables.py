@@ -75,6 +75,26 @@ def beside(
     return frame.rename_axis("variant")
 
 
+def spread(results: pd.DataFrame, metrics: str | Sequence[str]) -> Table:
+    """Mean ± standard deviation over seeds as text, fractions of 1 in percent, and how many seeds: a row a variant.
+
+    results
+        One row a variant and seed, as `ablate` returns them; rows that failed and values that are missing are left out.
+
+    LedgerError for a metric that the results lack.
+    """
+    columns = {metric: the_metric(results, metric) for metric in ([metrics] if isinstance(metrics, str) else metrics)}
+    good = results[results["error"].isna()] if "error" in results else results
+    rows = {}
+    for variant in results["variant"].unique():
+        ours = good[good["variant"] == variant]
+        rows[variant] = {
+            metric: _spread(ours[column].astype(np.float64).dropna(), metric) for metric, column in columns.items()
+        }
+        rows[variant]["seeds"] = ours["seed"].nunique()
+    return Table(pd.DataFrame.from_dict(rows, orient="index")).rename_axis("variant")
+
+
 def show(verdicts: pd.DataFrame) -> Table:
     """The verdicts to be read: a row a claim, with what it says, the rows compared, the difference in favour of the
     claim with its interval (points of percent for fractions of 1), and why, where it could not be tested."""
@@ -86,12 +106,12 @@ def show(verdicts: pd.DataFrame) -> Table:
                 "claim": row["id"],
                 "the paper says": row["statement"],
                 "rows": f"{row['better']} against {row['worse']}, {row['metric']}",
-                "difference": _difference(row) if tested else "",
+                "difference, for the claim": _difference(row) if tested else "",
                 "seeds": row["n"],
                 "verdict": row["verdict"] + (f" ({row['why']})" if row["why"] else ""),
             }
         )
-    columns = ["claim", "the paper says", "rows", "difference", "seeds", "verdict"]
+    columns = ["claim", "the paper says", "rows", "difference, for the claim", "seeds", "verdict"]
     return Table(pd.DataFrame(rows, columns=columns).set_index("claim"))
 
 

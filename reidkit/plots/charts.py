@@ -68,7 +68,7 @@ def loss_curves(
     history: pd.DataFrame | Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]],
     terms: Sequence[str] | None = None,
     *,
-    smooth: int = 20,
+    smooth: int | None = None,
     x: str = "step",
 ) -> Picture:
     """Training curves, one panel a term. Look for terms that still fall at the end (train longer), that never
@@ -78,14 +78,15 @@ def loss_curves(
              runs; or {name: [frames]}, one a seed: then the line is their mean and the band one standard
              deviation either side
     terms    columns to draw (default: the loss and every term)
-    smooth   each point is the mean of `smooth` rows around it; 1 draws what was logged. The axis says so.
+    smooth   each point is the mean of `smooth` rows around it, by default a tenth of all, at most 20; 1 draws what
+             was logged. The axis says so.
     x        "step" or "epoch" (mean over the epoch)
     """
     runs = history if isinstance(history, Mapping) else {"": history}
     runs = {name: [frames] if isinstance(frames, pd.DataFrame) else list(frames) for name, frames in runs.items()}
     if not runs or not all(runs.values()):
         raise ValueError("nothing to draw: history holds no frame")
-    if smooth < 1:
+    if smooth is not None and smooth < 1:
         raise ValueError(f"smooth is {smooth}: it is a number of rows, at least 1 (no smoothing)")
     everything = [frame for frames in runs.values() for frame in frames]
     for frame in everything:
@@ -97,6 +98,7 @@ def loss_curves(
             raise ValueError(f"no history has a term {term!r}; there are {', '.join(known)}")
     if not terms:
         raise ValueError(f"nothing to draw: the history has no terms beside {', '.join(known)}")
+    smooth = smooth or min(20, max(1, max(frame[x].nunique() for frame in everything) // 10))
     looks = _looks(list(runs))
     columns = min(len(terms), 3)
     lines = -(-len(terms) // columns)
