@@ -150,7 +150,8 @@ def prototypes(
     found = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit(finite).labels_
     _say_if_degenerate(found, distances, eps, metric)
     clusters = [np.flatnonzero(found == label) for label in range(found.max() + 1)]
-    pairs = [(members[0], other) for members in clusters for other in members[1:]]
+    # the first with itself too: a cluster may be one core point, all of whose neighbours are border points of others
+    pairs = [(members[0], other) for members in clusters for other in members]
     return components(pairs, len(found), singles="own" if isolated == "keep" else "drop")
 
 

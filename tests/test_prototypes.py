@@ -201,6 +201,14 @@ def test_the_paper_s_threshold_as_a_cosine():
 # prototypes
 
 
+def test_a_core_point_whose_neighbours_others_have_taken_is_a_prototype_of_one():
+    arms = [np.array([np.cos(a), np.sin(a)]) for a in (0, 2 * np.pi / 3, 4 * np.pi / 3)]
+    # of each arm a border point, at 0.9 from the centre and from a core point, and two more beyond
+    points = [step * arm for arm in arms for step in (0.9, 1.8, 2.2, 2.3)] + [np.zeros(2)]
+    labels = silently(np.array(points), [0, 1] * 6 + [0], eps=1.0, metric="euclidean", min_samples=4)
+    assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3]
+
+
 @given(worlds(), st.sampled_from(["jaccard", "euclidean", "cosine"]), st.floats(0.05, 1.2), st.integers(2, 4))
 @settings(max_examples=80, deadline=None)
 def test_prototypes_are_density_clusters(world, metric, eps, min_samples):
