@@ -24,7 +24,7 @@ from reidkit.models import Backbone, BNNeck, ReID, small_resnet
 from reidkit.samplers import PKSampler
 from reidkit.training import fit
 
-RECIPE = 1  # of the training below; another number makes kept weights anew
+RECIPE = 2  # of the training below and of all it rests on; another number makes kept weights anew
 
 
 def stand_in(
