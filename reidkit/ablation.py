@@ -64,6 +64,8 @@ def ablate(
     own = seeds if isinstance(seeds, Mapping) else dict.fromkeys(variants, seeds)
     if lacking := [name for name in variants if name not in own]:
         raise ValueError(f"no seeds for {', '.join(lacking)}: the mapping has {', '.join(own)}")
+    if unknown := [name for name in own if name not in variants]:
+        raise ValueError(f"seeds for {', '.join(unknown)}, which is no variant: there are {', '.join(variants)}")
     rows = [(name, seed) for name in variants for seed in own[name]]
     if not rows:
         raise ValueError("nothing to run: no variants, or no seeds")

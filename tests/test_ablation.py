@@ -59,6 +59,8 @@ def test_each_variant_can_have_seeds_of_its_own():
     assert frame[["variant", "seed", "x"]].to_numpy().tolist() == [["many", 0, 0], ["many", 1, 1], ["one", 2, -2]]
     with pytest.raises(ValueError, match="no seeds for lone: the mapping has one"):
         ablate({"lone": lambda seed: {}}, {"one": [0]})
+    with pytest.raises(ValueError, match="seeds for one, which is no variant: there are lone"):
+        ablate({"lone": lambda seed: {}}, {"one": [0], "lone": [0]})
 
 
 def test_rows_come_in_order_with_their_metrics(table):

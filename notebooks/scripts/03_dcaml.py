@@ -896,7 +896,7 @@ print(
 #
 # ### The long run
 #
-# Five worlds, longer training, every reading. It takes most of an hour, so its results are stored and only shown here.
+# Five worlds for the table, one or two for readings, lengths and gaps. It takes hours of one core, so its results are stored and only shown here.
 
 # %%
 if ledger.is_stored("03_dcaml"):

@@ -1145,7 +1145,7 @@ print(f"{len(verdicts)} claims on up to {len(seeds)} seeds of {dataset}: {told(v
 # %% [markdown]
 # ### The long run
 #
-# More worlds, both lengths of stage 1, more rows and the two dials. It takes most of an hour, so its results are stored and only shown here.
+# More worlds, both lengths of stage 1, more rows and the two dials, of the gap so far from the stand-in only. It takes hours of one core, so its results are stored and only shown here.
 
 # %%
 if ledger.is_stored("04_precise_ics"):

@@ -1052,12 +1052,12 @@ for name, part in tables.items():
     )
 
 # %% [markdown]
-# What decides is the first clustering. Where the cameras differ less, the intra-camera stage alone already puts a person's centroids near each other: most joined pairs are right, and each clustering finds more than the one before. Where they differ much, few true pairs are found and about every
-# second joined pair is wrong: a wrong one merges two persons, and a person's unjoined fragments are each other's negatives in equation 4. True labels show that it is the association that fails there, not the losses. The paper's benchmarks are likely on the good side of this divide: its PIRID-1 has 70 % mAP on Market-1501.
+# What decides is the first clustering. Where the cameras differ less, the intra-camera stage alone already puts a person's centroids near each other: most joined pairs are right, and each clustering finds more than the one before. Where they differ much, few true pairs are found and most joined
+# pairs are wrong after a short training, about every second one after a long: a wrong one merges two persons, and a person's unjoined fragments are each other's negatives in equation 4. True labels show that it is the association that fails there, not the losses. The paper's benchmarks are likely on the good side of this divide: its PIRID-1 has 70 % mAP on Market-1501.
 #
 # ### The long run
 #
-# Five worlds for table 2, three for every reading, and some rows more, twice the length among them. It takes most of an hour, so its results are stored and only shown here.
+# Five worlds for table 2, three or one for a reading, as the column of seeds says. It takes hours of one core, so its results are stored and only shown here.
 
 # %%
 if ledger.is_stored("05_pirid"):

@@ -1006,7 +1006,7 @@ if {"M5", "M7"} <= set(everything.method):
         )
 
 # %% [markdown]
-# Read that last pair with care: a second stage is as good as the guesses that it starts from, and those hang on how far the first stage came and on how much the cameras differ. Notebook 04 gives each stage more steps than both have here, and a control that trains as long; its verdict on the second stage stands in
+# Read that last pair with care: a second stage is as good as the guesses that it starts from, and those hang on how far the first stage came and on how much the cameras differ. Notebook 04's long run gives each stage more steps than both have here, and a control that trains as long; its verdict on the second stage stands in
 # the map above.
 
 # %% [markdown]
@@ -1015,7 +1015,7 @@ if {"M5", "M7"} <= set(everything.method):
 #
 # ### The long run
 #
-# Every row, five worlds, three gaps, from the stand-in and from scratch. `python -m reidkit sweep sweeps/06_one_bench.yaml` computes it in pieces, one a row, on all cores or on a cluster; `tools/long.py` joins them.
+# Every row over five worlds at the main gap; what is stored of the dial, the line below says: nine rows from the stand-in, hardly any from scratch. `python -m reidkit sweep sweeps/06_one_bench.yaml` computes it in pieces, one a row, on all cores or on a cluster; `tools/long.py` joins them.
 
 # %%
 if longer is not None:
