@@ -36,7 +36,7 @@ def refused(capsys, argv):
 def test_two_at_once_run_it_once(tmp_path):
     words = tiny("--profile", "smoke", "-p", "gap", "5e-1", "--out", "out")
     both = [start(*words, cwd=tmp_path) for _ in range(2)]
-    outputs = [process.communicate(timeout=180) for process in both]
+    outputs = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     (folder,) = (tmp_path / "out" / "01_tiny").iterdir()
     assert folder.name.startswith("plaza__profile=smoke__gap=0.5__")
@@ -56,18 +56,18 @@ def test_an_interrupt_leaves_no_file_and_no_process(tmp_path):
         processes.append(start(*words, cwd=folder))
     for number, folder, process in zip(numbers, folders, processes, strict=True):
         told = folder / "waiting"  # the notebook tells its kernel's id and that of a process it has started
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 60
         while not (told.is_file() and len(told.read_text().split()) == 2):
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.05)
         started = [psutil.Process(int(pid)) for pid in told.read_text().split()]
         process.send_signal(number)
-        out, err = process.communicate(timeout=180)
+        out, err = process.communicate(timeout=30)
         assert process.returncode == 130
         assert (out, err) == ("", "python -m reidkit run: interrupted; nothing half-done is taken for done\n")
         assert list((folder / "out" / "01_tiny").iterdir()) == []
-        psutil.wait_procs(started, timeout=30)
+        psutil.wait_procs(started, timeout=5)
         # A killed orphan may wait as a zombie where nobody reaps: it holds nothing.
         assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in started)
 
