@@ -182,8 +182,8 @@ def _hinge(
         drawn = torch.rand(far.shape, generator=generator, device=far.device).masked_fill(~far, -1)
         far = far & F.one_hot(drawn.argmax(1), len(far)).bool()
     features = F.normalize(features, dim=1) if normalise else features
-    gaps = [apart(features, features.index_select(0, rows)) for rows in hardest(features, near, far)]  # (N,) each
-    farthest, nearest = (gap.square() if squared else gap for gap in gaps)
+    gaps = [apart(features, features.index_select(0, rows)) for rows in hardest(features, features, near, far)]
+    farthest, nearest = (gap.square() if squared else gap for gap in gaps)  # (N,)
     return _reduced(F.relu(farthest - nearest + margin)[both], reduction, features)
 
 

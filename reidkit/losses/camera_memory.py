@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .pairs import check, euclidean, same
+from .pairs import apart, check, hardest, same
 
 
 def camera_softmax(
@@ -98,10 +98,10 @@ def quintuplet_hinges(
     if not len(ids):
         return (pooled.sum() + features.sum()) * torch.zeros(2, 0).to(features)
     own, here = same(ids), same(camids)  # (N, N)
-    instances = _hinge(euclidean(pooled, pooled), own, here & ~own, instance_margin)
+    instances = _hinge(pooled, pooled, own, here & ~own, instance_margin)
     own = F.one_hot(ids, len(memory)).bool()  # (N, M)
     other = (camids[:, None] == memory_camids[None]) & ~own
-    centroids = _hinge(euclidean(features, memory.detach().to(features.dtype)), own, other, centroid_margin)
+    centroids = _hinge(features, memory.detach().to(features.dtype), own, other, centroid_margin)
     return torch.stack([instances, centroids])  # (2, N)
 
 
@@ -111,12 +111,14 @@ def mean_by_camera(losses: Tensor, camids: Tensor) -> Tensor:
     return (losses / counts[camera]).sum()
 
 
-def _hinge(distances: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """[margin + farthest positive - nearest negative]+ a row of distances (N, M); 0 where there is no negative."""
-    farthest = distances.masked_fill(~positive, -torch.inf).amax(1)  # (N,) everybody has a positive: at least itself
-    nearest = distances.masked_fill(~negative, torch.inf).amin(1)  # (N,)
-    some = negative.any(1)
-    return torch.where(some, F.relu(margin + farthest - nearest.where(some, 0.0)), 0.0)
+def _hinge(anchors: Tensor, others: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """[margin + farthest positive - nearest negative]+ of each anchor, (N, d), (M, d) and masks (N, M) -> (N,).
+
+    0 where there is no negative. Everybody has a positive: in the batch at least itself, in the memory its own row.
+    """
+    rows = hardest(anchors, others, positive, negative)
+    farthest, nearest = (apart(anchors, others.index_select(0, chosen)) for chosen in rows)  # (N,)
+    return torch.where(negative.any(1), F.relu(margin + farthest - nearest), 0.0)
 
 
 def _check(features: Tensor, ids: Tensor, camids: Tensor, memory: Tensor, memory_camids: Tensor) -> None:

@@ -3,7 +3,7 @@ Loss for Person Re-identification")."""
 
 from torch import Tensor
 
-from .pairs import check, cosine, itself, nothing, same
+from .pairs import check, cosines, itself, nothing, same
 
 
 def ccsc(
@@ -45,5 +45,5 @@ def ccsc(
         chosen = chosen & ~itself(pids)
     if not chosen.any():
         return nothing(features)
-    similarities = cosine(features, features)  # (N, N)
+    similarities = cosines(features)  # (N, N)
     return (1 / (1 + similarities[chosen]).clamp(min=eps)).mean()

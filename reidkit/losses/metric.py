@@ -33,8 +33,9 @@ def batch_hard_triplet(
     anchors = positive.any(1) & negative.any(1)  # (N,) bool
     if not anchors.any():
         return nothing(features)
-    farthest, nearest = (features.index_select(0, rows) for rows in hardest(features, positive, negative))  # (N, d)
-    gaps = (margin + apart(features, farthest) - apart(features, nearest))[anchors]  # (A,)
+    rows = hardest(features, features, positive, negative)
+    farthest, nearest = (apart(features, features.index_select(0, chosen)) for chosen in rows)  # (N,)
+    gaps = (margin + farthest - nearest)[anchors]  # (A,)
     return (gaps.clamp(min=0) if hinge else gaps).mean()
 
 

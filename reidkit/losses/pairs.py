@@ -1,7 +1,6 @@
 """What losses on pairs share: one check of their input, distances whose gradient is finite, and who pairs with whom."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 EPS = 1e-12  # added under a root, so that two equal vectors have distance 1e-6 and a gradient of 0, not NaN
@@ -32,19 +31,25 @@ def apart(first: Tensor, second: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def hardest(features: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-    """Who is farthest among `near` and who nearest among `far`, (N, N) bool -> (N,) int64 each; the first of equals.
+def hardest(anchors: Tensor, others: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of `others` (M, d) is farthest among `near` and which nearest among `far`, both (N, M) bool, from each of
+    the `anchors` (N, d): (N,) int64 each; the first of equals.
 
-    Nothing to differentiate: a loss takes these rows and differentiates two distances an anchor instead of all N^2.
+    Nothing to differentiate: a loss takes these rows and differentiates two distances an anchor instead of all N M.
     Rows of `near` or `far` without a True give any index.
     """
-    squared = torch.addmm(features.square().sum(1)[None], features, features.T, alpha=-2)  # (N, N), less |anchor|^2
+    squared = torch.addmm(others.square().sum(1)[None], anchors, others.T, alpha=-2)  # (N, M), less |anchor|^2
     return squared.masked_fill(~near, -torch.inf).argmax(1), squared.masked_fill(~far, torch.inf).argmin(1)
 
 
-def cosine(first: Tensor, second: Tensor) -> Tensor:
-    """Cosine similarities of all pairs, (N, d) and (M, d) -> (N, M); a zero vector has similarity 0 to all."""
-    return F.normalize(first, dim=1) @ F.normalize(second, dim=1).T
+def cosines(features: Tensor) -> Tensor:
+    """Cosine similarities of all pairs, (N, d) -> (N, N); a zero vector has similarity 0 to all.
+
+    By one product, whose diagonal holds the squared lengths: cheaper than to normalise the features before it.
+    """
+    products = features @ features.T  # (N, N)
+    lengths = products.diagonal().clamp(min=EPS**2).sqrt()  # (N,) at least 1e-12
+    return products / lengths[:, None] / lengths[None]
 
 
 def same(ids: Tensor) -> Tensor:
