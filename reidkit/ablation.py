@@ -6,6 +6,7 @@ import mmap
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -29,6 +30,7 @@ from reidkit.randomness import callers_randomness_kept, seed_all
 
 Variant = Callable[[int], Mapping[str, Any]]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TQDM_DISABLE"), "1")
+IDLE = 60  # seconds that a worker waits for the next call: it takes a new one several to import what it needs
 
 
 def ablate(
@@ -49,8 +51,9 @@ def ablate(
         One row a seed, or a mapping from each variant to its own. The global random streams are set from it before the
         row starts.
     workers
-        Processes, each with one thread; default the environment's REIDKIT_WORKERS, else the CPU cores. 0: one after
-        another in this process, also with one thread; the default where there is a GPU.
+        Processes, each with one thread; default the environment's REIDKIT_WORKERS, else the CPU cores. They wait for
+        another call for a minute, with the code that they have imported. 0: one after another in this process, also
+        with one thread; the default where there is a GPU.
     progress
         One bar for all rows (bars inside worker processes are off).
 
@@ -168,18 +171,45 @@ def _in_workers(
                     del slots[executor]
                     executor.shutdown(kill_workers=True)
                 yield row, future.result() if error is None else _Result.of_error(error)
-        for executor in slots:
-            executor.shutdown()
+        _idle.update(dict.fromkeys(slots, _circumstances()))
         slots.clear()
     finally:  # an interrupt or an error: nobody stays behind
         for executor in slots:
             executor.shutdown(kill_workers=True)
 
 
+_idle: dict[ProcessPoolExecutor, tuple] = {}  # of earlier calls, with the circumstances that they started in
+
+
+def _circumstances() -> tuple:
+    """What a process takes over when it starts."""
+    return dict(os.environ), os.getcwd(), list(sys.path)
+
+
 def _executor() -> ProcessPoolExecutor:
+    """One that waits and is as a new one would be, or a new one."""
+    while _idle:
+        executor, started_in = _idle.popitem()
+        if started_in == _circumstances() and _works(executor):
+            return executor
+        executor.shutdown(kill_workers=True)
     return ProcessPoolExecutor(
-        1, job_reducers={np.memmap: _by_name}, initializer=_begin_worker, initargs=(os.getpid(),), env=ONE_THREAD
+        1,
+        timeout=IDLE,
+        job_reducers={np.memmap: _by_name},
+        initializer=_begin_worker,
+        initargs=(os.getpid(),),
+        env=ONE_THREAD,
     )
+
+
+def _works(executor: ProcessPoolExecutor) -> bool:
+    """Whether it still takes a task: not if its process was killed while it waited."""
+    try:
+        executor.submit(int)
+    except Exception:
+        return False
+    return True
 
 
 def _begin_worker(parent: int) -> None:

@@ -110,6 +110,28 @@ def test_this_process_is_left_as_it_was():
     assert dict(os.environ) == environment
 
 
+def test_workers_wait_for_the_next_call_in_the_same_circumstances(monkeypatch):
+    def who(seed):
+        return {"pid": os.getpid(), "said": os.environ.get("SAID", "")}
+
+    def pids():
+        return set(ablate({"who": who}, [0, 1], workers=1, progress=False).pid)
+
+    (first,) = pids()
+    assert pids() == {first}
+    monkeypatch.setenv("SAID", "something")
+    frame = ablate({"who": who}, [0, 1], workers=1, progress=False)
+    assert set(frame.said) == {"something"}
+    assert first not in set(frame.pid)
+    assert not psutil.pid_exists(first)
+
+    killed = psutil.Process(int(frame.pid[0]))  # while it waits: the next call has another
+    killed.kill()
+    until(lambda: not killed.is_running() or killed.status() == psutil.STATUS_ZOMBIE)
+    time.sleep(3)  # until its manager knows
+    assert killed.pid not in pids()
+
+
 def test_nothing_to_run():
     with pytest.raises(ValueError, match="nothing to run"):
         ablate({}, [0])

@@ -80,6 +80,11 @@ def test_one_seed_is_said(results):
     assert said.loc["ccsc-1", ["difference, for the claim", "verdict"]].tolist() == ["+4.0, one seed", "undecided"]
 
 
+def test_the_interval_of_two_seeds_would_say_nothing(results):
+    said = show(verdicts(results[results["seed"] < 2], claims("ccsc")))
+    assert said.loc["ccsc-1", "difference, for the claim"].endswith(", two seeds")
+
+
 def test_long_statements_are_shown_whole(results):
     every = claims()
     table = show(verdicts(results, every))
@@ -105,5 +110,10 @@ def test_spread_is_mean_and_deviation_as_text():
     assert table.loc["a"].tolist() == ["51.0 ± 1.4", "2.500 ± 0.707", 2]
     assert table.loc["b"].tolist() == ["25.0", "1.500", 1]
     assert spread(frame, "mAP").columns.tolist() == ["mAP", "seeds"]
+    frame.loc[2, "error"] = "ValueError: lost too"
+    assert spread(frame, ["mAP", "bias"]).loc["b"].tolist() == ["–", "–", 0]
+    frame = pd.DataFrame({"variant": "a", "seed": [0, 1], "train_mAP": [0.5, 0.7], "bias": [np.nan, np.nan]})
+    assert spread(frame.assign(bias=[1.0, np.nan]), "bias").loc["a"].tolist() == ["1.000", 1]
+    assert spread(frame, ["train_mAP", "bias"]).loc["a"].tolist() == ["60.0 ± 14.1", "–", 2]
     with pytest.raises(LedgerError, match="mINP"):
         spread(frame, "mINP")

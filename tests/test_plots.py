@@ -417,6 +417,13 @@ def test_loss_curves_of_one_run_show_what_was_logged_and_its_mean():
     assert not picture.legends
 
 
+@pytest.mark.parametrize(("steps", "window"), [(6, 1), (70, 7), (500, 20)])
+def test_loss_curves_smooth_a_tenth_of_the_run_at_most_20_rows(steps, window):
+    picture = plots.loss_curves(pd.DataFrame({"step": range(steps), "loss": np.linspace(2.0, 1.0, steps)}))
+    said = picture.get_supxlabel()
+    assert (f"mean over {window} neighbouring" if window > 1 else "as logged") in said
+
+
 def test_loss_curves_of_seeds_are_a_mean_with_a_band():
     seeds = [history().assign(loss=lambda f, k=k: f["loss"] + k) for k in (-1.0, 0.0, 1.0)]
     picture = plots.loss_curves({"ID": seeds, "ID + CCSC": history()}, ["loss"], smooth=1)

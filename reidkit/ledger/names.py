@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 # How the names of metrics begin that are fractions of 1 and printed in percent.
-FRACTIONS = ("map", "minp", "rank", "cmc", "precision", "recall", "accuracy", "r1", "pairmap", "traintestgap")
+FRACTIONS = ("map", "minp", "rank", "cmc", "precision", "recall", "accuracy", "r1", "pairmap", "trainmap")
+FRACTIONS += ("traintestgap", "wrongsign", "activearea")
 
 
 class LedgerError(ValueError):

@@ -79,7 +79,8 @@ def spread(results: pd.DataFrame, metrics: str | Sequence[str]) -> Table:
     """Mean ± standard deviation over seeds as text, fractions of 1 in percent, and how many seeds: a row a variant.
 
     results
-        One row a variant and seed, as `ablate` returns them; rows that failed and values that are missing are left out.
+        One row a variant and seed, as `ablate` returns them; rows that failed and values that are missing are left out,
+        and a seed counts if it has any value.
 
     LedgerError for a metric that the results lack.
     """
@@ -88,10 +89,9 @@ def spread(results: pd.DataFrame, metrics: str | Sequence[str]) -> Table:
     rows = {}
     for variant in results["variant"].unique():
         ours = good[good["variant"] == variant]
-        rows[variant] = {
-            metric: _spread(ours[column].astype(np.float64).dropna(), metric) for metric, column in columns.items()
-        }
-        rows[variant]["seeds"] = ours["seed"].nunique()
+        values = ours[list(columns.values())].astype(np.float64).set_axis(list(columns), axis="columns")
+        rows[variant] = {metric: _spread(values[metric].dropna(), metric) for metric in values}
+        rows[variant]["seeds"] = ours["seed"][values.notna().any(axis="columns")].nunique()
     return Table(pd.DataFrame.from_dict(rows, orient="index")).rename_axis("variant")
 
 
@@ -131,4 +131,4 @@ def _spread(values: pd.Series, metric: str) -> str:
 def _difference(row: dict) -> str:
     scale, digits = (100, 1) if is_fraction(row["metric"]) else (1, 3)
     mean, low, high = (f"{scale * row[part]:+.{digits}f}" for part in ("difference", "low", "high"))
-    return f"{mean} [{low}, {high}]" if np.isfinite(row["low"]) else f"{mean}, one seed"
+    return f"{mean} [{low}, {high}]" if row["n"] > 2 else f"{mean}, {('one seed', 'two seeds')[row['n'] - 1]}"
