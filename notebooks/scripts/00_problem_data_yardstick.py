@@ -25,7 +25,7 @@
 #                                                  BNNeck)    loss alone)
 
 # %% tags=["parameters"]
-profile: str = "demo"  # smoke: seconds, for tests; demo: minutes on two cores; long: up to an hour; paper: a GPU
+profile: str = "demo"  # smoke: seconds, for tests; demo: minutes on two cores; long: an hour or more; paper: a GPU
 dataset: str = "plaza"  # plaza, folder, market1501, dukemtmc, msmt17 or cuhk03
 data_root: str = "../data"  # where the data set lies (Plaza: where it is kept once rendered)
 gap: float = 1.0  # Plaza only: how much its cameras differ, from 0 (all alike) to 1
@@ -69,8 +69,8 @@ PROFILES = pd.DataFrame(
         "demo": {
             "people": (100, 200),
             "size": (64, 32),
-            "steps": 70,
-            "steps from scratch": 120,
+            "steps": 60,
+            "steps from scratch": 100,
             "P×K": (16, 4),
             "gaps": [0.0, 0.5, 1.0],
             "seeds": 3,

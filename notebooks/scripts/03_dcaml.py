@@ -22,7 +22,7 @@
 #                             quadruplets)            dropout 0.5)      + α(k) · camera-aware)
 
 # %% tags=["parameters"]
-profile: str = "demo"  # smoke: seconds, for tests; demo: minutes on two cores; long: up to an hour; paper: a GPU
+profile: str = "demo"  # smoke: seconds, for tests; demo: minutes on two cores; long: an hour or more; paper: a GPU
 dataset: str = "plaza"  # plaza, folder, market1501, dukemtmc, msmt17 or cuhk03
 data_root: str = "../data"  # where the data set lies (Plaza: where it is kept once rendered)
 gap: float = 1.0  # Plaza only: how much its cameras differ in the main table, from 0 (all alike) to 1
@@ -69,7 +69,7 @@ PROFILES = pd.DataFrame(
     {
         "smoke": {"people": (24, 24), "size": (64, 32), "dim": 32, "steps": 10, "steps from scratch": 10,
                   "P": 6, "gaps": [], "seeds": 1, "seeds, side rows": 1},
-        "demo": {"people": (100, 200), "size": (64, 32), "dim": 128, "steps": 70, "steps from scratch": 140,
+        "demo": {"people": (100, 200), "size": (64, 32), "dim": 128, "steps": 50, "steps from scratch": 100,
                  "P": 16, "gaps": [], "seeds": 3, "seeds, side rows": 1},
         "long": {"people": (100, 200), "size": (64, 32), "dim": 128, "steps": 120, "steps from scratch": 240,
                  "P": 16, "gaps": [0.0, 0.5, 1.0], "seeds": 5, "seeds, side rows": 5},
@@ -502,6 +502,8 @@ ALTERNATIVES = {
 SIDE = [
     *(f"ResNet50+ID+CA, {reading}" for reading in ("weight 0.1", "weight 0.3", "raw features", "summed")),
     "ResNet50+ID+CA, constant weight of the same average",
+    "ID + eq. 5 inside one camera",
+    "ID + sign flipped",
 ]
 
 

@@ -23,7 +23,7 @@
 #                             identities)            embedding)     + quintuplet)                    components)  guesses)   + triplet)
 
 # %% tags=["parameters"]
-profile: str = "demo"  # smoke: seconds, for tests; demo: minutes on two cores; long: up to an hour; paper: a GPU
+profile: str = "demo"  # smoke: seconds, for tests; demo: minutes on two cores; long: an hour or more; paper: a GPU
 dataset: str = "plaza"  # plaza, folder, market1501, dukemtmc, msmt17 or cuhk03
 data_root: str = "../data"  # where the data set lies (Plaza: where it is kept once rendered)
 gap: float = 1.0  # Plaza only: how much its cameras differ in the main table, from 0 (all alike) to 1
@@ -63,7 +63,7 @@ PROFILES = pd.DataFrame(
     {
         "smoke": {"people": (24, 24), "size": (64, 32), "dim": 32, "stage 1": 8, "stage 2": 6, "longer": None, "P×K": (8, 4),
                   "gaps": [1.0], "images": [], "seeds": 1},
-        "demo": {"people": (100, 200), "size": (64, 32), "dim": 128, "stage 1": 90, "stage 2": 60, "longer": None, "P×K": (16, 4),
+        "demo": {"people": (100, 200), "size": (64, 32), "dim": 128, "stage 1": 66, "stage 2": 44, "longer": None, "P×K": (16, 4),
                  "gaps": [1.0], "images": [], "seeds": 3},
         "long": {"people": (100, 200), "size": (64, 32), "dim": 128, "stage 1": 240, "stage 2": 160, "longer": 560, "P×K": (16, 4),
                  "gaps": [0.0, 0.5, 1.0], "images": [2, 6], "seeds": 5},
@@ -832,7 +832,7 @@ small = pd.concat([table[(table.variant == "M5") & table.seed.isin(small.seed)],
 one = small.set_index(["variant", "seed"]).loc[lambda t: t.index.get_level_values("seed") == seeds[0]].droplevel("seed")
 print(
     f"Mixed batches: {one.mAP['M5']:.1%} mAP, camera bias {one.bias['M5']:.1f}. One-camera batches: {one.mAP['M5, one-camera batches']:.1%}, bias {one.bias['M5, one-camera batches']:.1f}: batch normalisation subtracts what a camera does to all its images, "
-    f"for free, and in the test, where running statistics stand in, that help is gone.\nMemory from zeros: {one.mAP['M5, memory from zeros']:.1%} after {STAGE_1} steps; the paper's schedule has 50 times as many to get over it."
+    f"for free, and in the test, where running statistics stand in, that help is gone.\nMemory from zeros: {one.mAP['M5, memory from zeros']:.1%} after {STAGE_1} steps; the paper's schedule has {PROFILES['paper']['stage 1'] / STAGE_1:.0f} times as many to get over it."
 )
 
 
