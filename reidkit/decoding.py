@@ -9,6 +9,7 @@ import os
 import time
 import uuid
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,12 @@ class BadImages(ValueError):
         )
 
 
+@lru_cache(maxsize=2**17)
+def _content(path: str, *_state: int) -> bytes:
+    """A hash of the file's bytes, read once a process while the file stays as it is: a split is opened many times."""
+    return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
+
+
 def pixels(frame, size=(256, 128), *, cache=None, workers=None, progress=True) -> np.memmap:
     """The images of a split as one array: decoded once, then memory-mapped from a cache.
 
@@ -85,7 +92,8 @@ def pixels(frame, size=(256, 128), *, cache=None, workers=None, progress=True) -
     contents, reasons = {}, {}  # path -> hash of the file's bytes; path -> what is wrong with it
     for path in tqdm(paths, "reading", delay=2, disable=not progress, unit="img"):
         try:
-            contents[path] = hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
+            stat = os.stat(path)
+            contents[path] = _content(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
         except OSError as error:
             reasons[path] = error.strerror or str(error)
 

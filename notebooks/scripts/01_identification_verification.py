@@ -54,7 +54,7 @@ from reidkit.samplers import PairSampler
 from reidkit.training import fit, warmup_milestones
 
 # %% [markdown]
-# Four profiles, one notebook. `smoke` only shows that everything runs; its numbers mean nothing. `demo` is what you see here. `paper` is the paper's own recipe (section
+# Four profiles, one notebook. `smoke` only shows that everything runs; its numbers mean nothing. `demo` is what you see here; the long run that is shown beside it trains longer and ranks among twice as many people. `paper` is the paper's own recipe (section
 # III-F) and wants a GPU, pretrained weights and real data: 256×256 images, a 224×224 crop, SGD, a learning rate of 0.001 and of a tenth of it for the last five epochs.
 # (*two cameras*: people to train on and to test on, steps. *Buildings*: landmarks, buildings to train on, views of each, others.)
 

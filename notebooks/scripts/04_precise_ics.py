@@ -55,7 +55,7 @@ from reidkit.samplers import PKSampler
 from reidkit.training import fit, warmup_milestones
 
 # %% [markdown]
-# Four profiles, one notebook. `smoke` only shows that everything runs; its numbers mean nothing. `demo` is what you see here. `long` trains the first stage at both lengths and turns two
+# Four profiles, one notebook. `smoke` only shows that everything runs; its numbers mean nothing. `demo` is what you see here; the long run that is shown beside it trains longer and ranks among twice as many people. `long` trains the first stage at both lengths and turns two
 # more dials. `paper` is section 4.1, with the released code where the paper is silent, and wants a GPU and real data.
 
 # %% tags=["nbval-check-output"]
@@ -63,7 +63,7 @@ PROFILES = pd.DataFrame(
     {
         "smoke": {"people": (24, 24), "size": (64, 32), "dim": 32, "stage 1": 8, "stage 2": 6, "longer": None, "P×K": (8, 4),
                   "gaps": [1.0], "images": [], "seeds": 1},
-        "demo": {"people": (100, 200), "size": (64, 32), "dim": 128, "stage 1": 66, "stage 2": 44, "longer": None, "P×K": (16, 4),
+        "demo": {"people": (100, 100), "size": (64, 32), "dim": 128, "stage 1": 66, "stage 2": 44, "longer": None, "P×K": (16, 4),
                  "gaps": [1.0], "images": [], "seeds": 3},
         "long": {"people": (100, 200), "size": (64, 32), "dim": 128, "stage 1": 240, "stage 2": 160, "longer": 560, "P×K": (16, 4),
                  "gaps": [0.0, 0.5, 1.0], "images": [2, 6], "seeds": 5},
