@@ -30,7 +30,7 @@ from reidkit.randomness import callers_randomness_kept, seed_all
 
 Variant = Callable[[int], Mapping[str, Any]]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TQDM_DISABLE"), "1")
-IDLE = 60  # seconds that a worker waits for the next call: it takes a new one several to import what it needs
+IDLE = 30  # seconds that a worker waits for the next call: it takes a new one several to import what it needs
 
 
 def ablate(
@@ -51,9 +51,9 @@ def ablate(
         One row a seed, or a mapping from each variant to its own. The global random streams are set from it before the
         row starts.
     workers
-        Processes, each with one thread; default the environment's REIDKIT_WORKERS, else the CPU cores. They wait for
-        another call for a minute, with the code that they have imported. 0: one after another in this process, also
-        with one thread; the default where there is a GPU.
+        Processes, each with one thread; default the environment's REIDKIT_WORKERS, else the CPU cores. They wait half
+        a minute for another call, and hold their memory so long. 0: one after another in this process, also with one
+        thread; the default where there is a GPU.
     progress
         One bar for all rows (bars inside worker processes are off).
 
@@ -182,15 +182,20 @@ _idle: dict[ProcessPoolExecutor, tuple] = {}  # of earlier calls, with the circu
 
 
 def _circumstances() -> tuple:
-    """What a process takes over when it starts."""
-    return dict(os.environ), os.getcwd(), list(sys.path)
+    """What a process takes over when it starts: by whom and where it is started, and code that somebody may be editing,
+    known by its latest change."""
+    files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+    own = [file for file in files if file.endswith(".py") and not file.startswith((sys.prefix, sys.base_prefix))]
+    changed = max((os.stat(file).st_mtime_ns for file in own if os.path.exists(file)), default=0)
+    return os.getpid(), dict(os.environ), os.getcwd(), list(sys.path), changed
 
 
 def _executor() -> ProcessPoolExecutor:
     """One that waits and is as a new one would be, or a new one."""
     while _idle:
         executor, started_in = _idle.popitem()
-        if started_in == _circumstances() and _works(executor):
+        alive = any(process.is_alive() for process in executor._processes.values())  # not killed, not gone by itself
+        if alive and started_in == _circumstances():
             return executor
         executor.shutdown(kill_workers=True)
     return ProcessPoolExecutor(
@@ -201,15 +206,6 @@ def _executor() -> ProcessPoolExecutor:
         initargs=(os.getpid(),),
         env=ONE_THREAD,
     )
-
-
-def _works(executor: ProcessPoolExecutor) -> bool:
-    """Whether it still takes a task: not if its process was killed while it waited."""
-    try:
-        executor.submit(int)
-    except Exception:
-        return False
-    return True
 
 
 def _begin_worker(parent: int) -> None:

@@ -1,5 +1,6 @@
 """Rows in worker processes: order, closures, failures, deaths, memory-mapped pixels, interrupts."""
 
+import importlib
 import os
 import random
 import signal
@@ -127,9 +128,26 @@ def test_workers_wait_for_the_next_call_in_the_same_circumstances(monkeypatch):
 
     killed = psutil.Process(int(frame.pid[0]))  # while it waits: the next call has another
     killed.kill()
-    until(lambda: not killed.is_running() or killed.status() == psutil.STATUS_ZOMBIE)
-    time.sleep(3)  # until its manager knows
+    until(lambda: not psutil.pid_exists(killed.pid))
     assert killed.pid not in pids()
+
+
+def test_a_worker_that_waits_has_no_old_code(tmp_path, monkeypatch):
+    module = tmp_path / "edited.py"
+    module.write_text("value = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    edited = importlib.import_module("edited")
+
+    def value(seed):
+        return {"value": edited.value}
+
+    def values():
+        return ablate({"value": value}, [0], workers=1, progress=False).value.tolist()
+
+    assert values() == [1]
+    module.write_text("value = 22\n")
+    importlib.reload(edited)
+    assert values() == [22]
 
 
 def test_nothing_to_run():

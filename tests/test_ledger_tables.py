@@ -80,11 +80,6 @@ def test_one_seed_is_said(results):
     assert said.loc["ccsc-1", ["difference, for the claim", "verdict"]].tolist() == ["+4.0, one seed", "undecided"]
 
 
-def test_the_interval_of_two_seeds_would_say_nothing(results):
-    said = show(verdicts(results[results["seed"] < 2], claims("ccsc")))
-    assert said.loc["ccsc-1", "difference, for the claim"].endswith(", two seeds")
-
-
 def test_long_statements_are_shown_whole(results):
     every = claims()
     table = show(verdicts(results, every))

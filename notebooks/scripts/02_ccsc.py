@@ -62,7 +62,7 @@ PROFILES = pd.DataFrame(
     {
         "smoke": {"people": (24, 24), "size": (64, 32), "dim": 32, "steps": 6, "steps from scratch": 6,
                   "P×K": (8, 4), "erase": 0.0, "gaps": [0.0, 1.0], "seeds": 1, "seeds, dial": 1},
-        "demo": {"people": (100, 100), "size": (64, 32), "dim": 128, "steps": 50, "steps from scratch": 80,
+        "demo": {"people": (100, 100), "size": (64, 32), "dim": 128, "steps": 48, "steps from scratch": 64,
                  "P×K": (16, 4), "erase": 0.0, "gaps": [0.0, 0.5, 1.0], "seeds": 3, "seeds, dial": 1},
         "long": {"people": (100, 200), "size": (64, 32), "dim": 128, "steps": 120, "steps from scratch": 200,
                  "P×K": (16, 4), "erase": 0.0, "gaps": [0.0, 0.25, 0.5, 0.75, 1.0], "seeds": 5, "seeds, dial": 5},
@@ -560,7 +560,8 @@ plots.loss_curves(curves, cosine_terms)
 # %%
 if len(cosine_terms) == 2:
     end = {
-        name: pd.concat(frames).query("step >= step.max() - 20")[cosine_terms].mean() for name, frames in curves.items()
+        name: pd.concat(frames).query("step >= 0.9 * step.max()")[cosine_terms].mean()
+        for name, frames in curves.items()
     }
     base, pulled = end["baseline"], end["baseline+CCSC"]
     print(
@@ -640,7 +641,7 @@ print(
 # ### Where it looks
 #
 # The paper's figure 4: the mean magnitude of the last feature maps before pooling, over the query of the largest gain and its nearest right image under each other camera, by each model. The maps
-# are an eighth of the crop's side, so two models were trained for this picture at 128×64.
+# are an eighth of the crop's side, so two models were trained for this picture at 128×64, for 20 steps: they show where a network looks that has just begun.
 
 # %%
 query_row = int(chosen[0])

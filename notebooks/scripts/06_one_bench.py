@@ -361,7 +361,7 @@ again = [
 witness = compute(again)
 there, here = (part.set_index(KEYS).mAP.sort_index() for part in (stored, witness))
 both = there.index.intersection(here.index)
-apart = (there[both] - here[both]).abs().max() if len(both) else np.inf
+apart = (there[both] - here[both]).abs().max(skipna=False) if len(both) else np.inf
 if len(stored):
     print(
         f"{len(both)} stored cells are computed here again and differ by at most {100 * apart:.2f} points of mAP; allowed are {100 * CLOSE:.0f}: {len(stored)} stored cells are {'taken over' if apart <= CLOSE else 'left alone, and computed'}."
@@ -370,7 +370,7 @@ if len(stored):
     )
 else:
     print("No cell of this run is stored: everything is computed here.")
-if not apart <= CLOSE:  # nor where a cell is not a number
+if not apart <= CLOSE:  # nor are they where a cell is not a number
     stored = stored.iloc[:0]
 in_main = (stored.gap == gap) & (stored.start == "stand-in")
 

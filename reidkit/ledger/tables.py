@@ -131,4 +131,4 @@ def _spread(values: pd.Series, metric: str) -> str:
 def _difference(row: dict) -> str:
     scale, digits = (100, 1) if is_fraction(row["metric"]) else (1, 3)
     mean, low, high = (f"{scale * row[part]:+.{digits}f}" for part in ("difference", "low", "high"))
-    return f"{mean} [{low}, {high}]" if row["n"] > 2 else f"{mean}, {('one seed', 'two seeds')[row['n'] - 1]}"
+    return f"{mean} [{low}, {high}]" if np.isfinite(row["low"]) else f"{mean}, one seed"
