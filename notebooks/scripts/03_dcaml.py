@@ -595,7 +595,7 @@ def run(row, *, gap=gap, half=False, keep=False, **how):
 
         model, history = train(row, world, seed, halfway=halfway if half else None, **how)
         metrics, query, gallery = judged(model, world)
-        metrics["open_hinges"] = history["open hinges"].iloc[-len(history) // 10 :].mean()
+        metrics["open_hinges"] = history["open hinges"].iloc[-len(history) // 6 :].mean()
         kept = {"query": query, "gallery": gallery} if keep and seed == seeds[0] else {}
         return metrics | more | kept | ({"history": history} if keep else {})
 
