@@ -1062,7 +1062,7 @@ for name, part in tables.items():
 #
 # ### The long run
 #
-# Five worlds for table 2, three or one for a reading, as the column of seeds says. It takes hours of one core, so its results are stored and only shown here.
+# Five worlds for table 2, its start and the literal recipe, three for a reading, as the column of seeds says. It takes hours of one core, so its results are stored and only shown here.
 
 # %%
 if ledger.is_stored("05_pirid"):
