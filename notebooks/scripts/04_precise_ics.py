@@ -63,7 +63,7 @@ PROFILES = pd.DataFrame(
     {
         "smoke": {"people": (24, 24), "size": (64, 32), "dim": 32, "stage 1": 8, "stage 2": 6, "longer": None, "P×K": (8, 4),
                   "gaps": [1.0], "images": [], "seeds": 1},
-        "demo": {"people": (100, 100), "size": (64, 32), "dim": 128, "stage 1": 56, "stage 2": 38, "longer": None, "P×K": (16, 4),
+        "demo": {"people": (100, 100), "size": (64, 32), "dim": 128, "stage 1": 50, "stage 2": 34, "longer": None, "P×K": (16, 4),
                  "gaps": [1.0], "images": [], "seeds": 3},
         "long": {"people": (100, 200), "size": (64, 32), "dim": 128, "stage 1": 240, "stage 2": 160, "longer": 560, "P×K": (16, 4),
                  "gaps": [0.0, 0.5, 1.0], "images": [2, 6], "seeds": 5},
