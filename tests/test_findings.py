@@ -1,0 +1,36 @@
+"""What the README says came out is what the stored long runs hold."""
+
+from pathlib import Path
+
+import pytest
+
+from reidkit import ledger
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+HALF = ", gap 0.5"
+FINDINGS = [
+    ("02_ccsc", "baseline+CCSC", "baseline"),
+    ("02_ccsc", "baseline+CCSC, gap 0, stand-in", "baseline, gap 0, stand-in"),
+    ("03_dcaml", "ResNet50+ID+CA", "ResNet50+ID"),
+    ("03_dcaml", "ResNet50+ID+CA, summed", "ResNet50+ID"),
+    ("03_dcaml", "ID + cross-camera pull", "ResNet50+ID"),
+    ("05_pirid", "PIRID", "PIRID-1"),
+    ("05_pirid", "PIRID" + HALF, "PIRID-1" + HALF),
+    ("05_pirid", "true labels", "PIRID-1"),
+    ("06_one_bench", "ID + CCSC + triplet", "ID"),
+    ("06_one_bench", "ID", "M5"),
+]
+
+
+@pytest.mark.parametrize(("run", "better", "worse"), FINDINGS)
+def test_a_finding_of_the_readme_is_that_of_the_long_run(run, better, worse):
+    pair = ledger.paired(ledger.stored(run), better, worse, "mAP")
+    mean, low, high = (f"{100 * value:+.1f}" for value in (pair.mean, pair.low, pair.high))
+    texts = [f"{mean} [{low.lstrip('+')}, {high.lstrip('+')}]", f"{mean[1:]} [{low.lstrip('+')}, {high.lstrip('+')}]"]
+    assert any(text.replace("-", "−") in README for text in texts), texts
+
+
+def test_the_bench_s_best_rows_are_those_that_the_readme_names():
+    table = ledger.stored("06_one_bench").query("gap == 1 and start == 'stand-in'").groupby("method").mAP.mean()
+    assert table.idxmax() == "ID + CCSC + triplet"
+    assert table[["M1", "M3", "M5", "M7", "PIRID"]].idxmax() == "M5"
