@@ -1017,7 +1017,7 @@ if {"M5", "M7"} <= set(everything.method):
 #
 # ### The long run
 #
-# Every row over five worlds at the main gap; what is stored of the dial, the line below says: ten rows from the stand-in, two from scratch. `python -m reidkit sweep sweeps/06_one_bench.yaml` computes it in pieces, one a row, on all cores or on a cluster; `tools/long.py` joins them.
+# Every row over five worlds at the main gap; what is stored of the dial, the line below says: every method from the stand-in, two from scratch. `python -m reidkit sweep sweeps/06_one_bench.yaml` computes it in pieces, one a row, on all cores or on a cluster; `tools/long.py` joins them.
 
 # %%
 if longer is not None:
