@@ -875,7 +875,7 @@ else:
 # ## Claims
 #
 # Thirteen statements of the paper that a run can test, each judged by one rule from paired seeds (`ledger.judge`): *reproduced* if the 95 % interval of the difference lies above 0, *not
-# reproduced* if it ends at or below about nothing (0.2 points of a fraction), *direction only* if every seed of three or more agrees but the interval does not, *undecided* if the interval is too wide, or there is none, as from one seed. Two of the claims exclude each other: `dcaml-1` is table 5, `dcaml-7` the text
+# reproduced* if it ends at or below +0.2 points (0.002 of a fraction), practically nothing, *direction only* if every seed of three or more agrees but the interval does not, *undecided* if the interval is too wide, or there is none, as from one seed. Two of the claims exclude each other: `dcaml-1` is table 5, `dcaml-7` the text
 # about it.
 
 # %%

@@ -26,10 +26,11 @@ class Verification(nn.Module):
     dropout_on  "difference", on f_s: the released code. "features", on f1 and f2 each: their two masks differ, the
                 difference is mostly theirs, and little is learnt. The text ("before the final convolutional layer")
                 allows both.
-    init        "free", PyTorch's default: weights of both signs. The score w · f_s, w = w_1 - w_0, is then no distance:
-                where w > 0 two images look the more alike the more they differ, and a ranking by Euclidean or cosine
-                distance, which is the paper's, looks for something else. "signed": the same sizes with
-                w_0 >= 0 >= w_1, minus a weighted squared distance to begin with, free to leave it.
+    init        "free", PyTorch's default: weights of both signs. The score for "different", w · f_s with w = w_0 - w_1
+                (`metric_weights`), is then no distance: where w < 0 two images look the more alike the more they
+                differ, and a ranking by Euclidean or cosine distance, which is the paper's, looks for something else.
+                "signed": the same sizes with w_0 >= 0 >= w_1, a weighted squared distance to begin with, free to
+                leave it.
     seed        of the weights
 
     `forward(first, second)`, (N, dim) each, -> (N, 2). Raises ValueError for shapes that differ or another dim.
