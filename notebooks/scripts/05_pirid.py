@@ -905,9 +905,8 @@ against(readings)
 
 # %%
 GRAPH = "association graph"
-LESS = [("PIRID-1", "PIRID-1"), ("prototypes", "PIRID"), ("all kept", "PIRID, isolated points kept")]
-LESS = [*LESS, ("no same-camera links", "PIRID, same-camera links excluded"), ("the truth", "true labels")]
-BESIDE_GRAPH = [(f"graph less {words}", GRAPH, row) for words, row in LESS]
+OTHERS = ["PIRID-1", "PIRID", "PIRID, isolated points kept", "PIRID, same-camera links excluded", "true labels"]
+BESIDE_GRAPH = [(f"the graph or {row}", GRAPH, row) for row in OTHERS]
 if GRAPH in set(everything.variant):
     rows = everything[everything.seed == seeds[0]].set_index("variant").loc[["PIRID-1", "PIRID", "PIRID, same-camera links excluded", "association graph", "true labels"]]  # fmt: skip
     display(
@@ -1060,7 +1059,7 @@ if half is not None:
 
 # %%
 def explain(results, verdicts):
-    """Why a claim did not come out, a line each."""
+    """Why claims did not come out, those with one reason together."""
     clustering = f"PIRID's prototypes have {joined_by(results)}"
     if "true labels" in set(results.variant):
         clustering += f"; true labels in their place gain {ledger.paired(results, 'true labels', 'PIRID-1', 'mAP').text()} points over PIRID-1"
@@ -1070,9 +1069,13 @@ def explain(results, verdicts):
         f"the paper's own step is {small:.1f} points, and in batches of intra-camera identities few positives come from another camera (exercise 5)"
     )
     open_ones = ["not reproduced", "undecided", "direction only"]
+    together = {}
     for claim in verdicts[verdicts.verdict.isin(open_ones)].itertuples():
         why = reasons.get(claim.id, "the seeds scatter more than the rows differ")
-        print(f"{claim.id}, {claim.verdict}: {why if claim.n > 2 else 'too few seeds for an interval'}.")
+        why = why if claim.n > 2 else "too few seeds for an interval"
+        together.setdefault((claim.verdict, why), []).append(claim.id)
+    for (verdict, why), names in together.items():
+        print(f"{', '.join(names)}, {verdict}: {why}.")
 
 
 explain(everything, verdicts)
