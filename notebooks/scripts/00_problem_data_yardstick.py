@@ -119,8 +119,8 @@ def data_for(seed, gap=gap):
 # your machine in the time it takes to read this paragraph. The benchmarks of the field show people who never consented (see
 # [data/README.md](../data/README.md)), and one cannot turn their cameras off. Plaza's cameras differ in position, height,
 # direction, light, colour cast, gamma, blur, resolution, noise and background, and **one dial, `gap`, scales every one of these
-# differences**. People differ in clothes, build, hair, skin and bags; some look alike. A backpack is seen only from behind, a
-# logo only from the front: what a camera sees of a person depends on where it stands.
+# differences**. People differ in clothes, build, hair, skin and bags; some look alike. A backpack shows from behind and from the
+# side, a logo only from the front: what a camera sees of a person depends on where it stands.
 #
 # On disk it is a Market-1501 folder to the letter, so every tool that opens Market-1501 opens it.
 
@@ -129,9 +129,11 @@ data = data_for(seeds[0])
 data.summary()
 
 # %% [markdown]
-# **Words.** `pid` is the person (the *identity*), `camid` the camera, counted from 0. *Query* images are searched for in the
-# *gallery*. Gallery rows with pid −1 are *junk*: detections too poor to judge, which count neither for nor against. Rows with
-# pid 0 are *distractors*: strangers, always wrong. People in the training split never appear in query or gallery.
+# **Words.** `pid` is the person (the *identity*), `camid` the camera, counted from 0 (file names and pictures count from 1: c1 is camid 0).
+# *Query* images are searched for in the *gallery*. Gallery rows with pid −1 are *junk*: detections too poor to judge, which count
+# neither for nor against. Rows with pid 0 are *distractors*: strangers, always wrong; Plaza has them only on request. `multi_query`
+# holds more images of the queries' people under the queries' cameras, for notebook 01. People in the training split never appear in
+# query or gallery.
 
 # %%
 data.gallery.sample(6, random_state=0).sort_index()[["pid", "camid", "seq", "frame"]]
@@ -163,8 +165,8 @@ else:
 picture
 
 # %% [markdown]
-# How many cameras see a person, and how many people a camera sees, decides what can be learned across cameras and what is
-# tested. The Market-1501 protocol takes one query per person and camera.
+# How many cameras see a person, and how many people a camera sees, decides what can be learned across cameras. Below, the training
+# split. In the test split it decides how many queries there are: the Market-1501 protocol takes one per person and camera.
 
 # %%
 plots.identities_per_camera(data.train.pid, data.train.camid)
@@ -172,7 +174,7 @@ plots.identities_per_camera(data.train.pid, data.train.camid)
 # %% [markdown]
 # ## The yardstick, by hand
 #
-# One query, six gallery images, and the distances that some model gave them:
+# The protocol is that of Market-1501 (Zheng et al., *Scalable Person Re-identification: A Benchmark*, ICCV 2015). One query, six gallery images, and the distances that some model gave them:
 
 # %%
 TOY = pd.DataFrame(
@@ -198,7 +200,7 @@ QUERY_PID, QUERY_CAMID = 7, 0
 # | 3 | f | 0, 2 | wrong | a distractor stays in the list and is always wrong |
 # | 4 | e | 7, 4 | **right** | same person, another camera |
 #
-# The same as a picture, with crops of our data in the parts: people and cameras are others, what they are to the query is as above.
+# The same as a picture, in the same order: other people and cameras, taken from our data, with the same relation to their query.
 
 # %%
 def cast(data):
@@ -234,8 +236,8 @@ picture if part else "no query of this data has a same-camera match and two othe
 #   As a *step* sum, $\mathrm{AP} = \frac1n \sum_i p_i = 0.5$: what most toolboxes report.
 #   As a *trapezoid*, $\mathrm{AP} = \frac1n \sum_i \frac{p_i' + p_i}{2}$ with $p_i' = (i-1)/(r_i-1)$, the precision just before ($p' = 1$ where $r_i = 1$):
 #   $\frac12\left(\frac{0 + 1/2}{2} + \frac{1/3 + 1/2}{2}\right) = \frac13$. This is the official one of Market-1501 and Oxford5k, and it is never larger. Two tools, two mAPs for
-#   the same features: **every number in this course says which one it is.**
-# - **INP** (inverse negative penalty) asks how far down the *hardest* right image is: $n / r_n = 2/4 = 0.5$.
+#   the same features: **in this course mAP is the step sum; where a notebook takes the trapezoid, it says so.**
+# - **INP** (inverse negative penalty; Ye et al., *Deep Learning for Person Re-identification*, TPAMI 2021) asks how far down the *hardest* right image is: $n / r_n = 2/4 = 0.5$.
 #
 # Averaged over queries these become CMC, mAP and mINP. As a few lines of plain Python:
 
@@ -260,8 +262,8 @@ def by_hand(distances, pids, camids, query_pid, query_camid):
 by_hand(TOY.distance.to_numpy(), TOY.pid.to_numpy(), TOY.camid.to_numpy(), QUERY_PID, QUERY_CAMID)
 
 # %% [markdown]
-# The kit's call on the same six images. It never sorts a whole row and never holds all distances (queries × gallery would be 54 million
-# at Market-1501's size), yet it must give the same numbers:
+# The kit's call on the same six images. It never sorts a whole row; and `evaluate`, which takes features instead of distances, never
+# holds all distances at once (queries × gallery would be 54 million at Market-1501's size). The numbers must be the same:
 
 # %% tags=["nbval-check-output"]
 one_query = ([QUERY_PID], TOY.pid, [QUERY_CAMID], TOY.camid)
@@ -274,8 +276,8 @@ print(f"CMC {step.cmc[:4]}   AP step {step.mAP:.4f}   AP trapezoid {trapezoid.mA
 
 # %% [markdown]
 # **Ties** are where yardsticks quietly disagree. A model that has collapsed, so that all distances are equal, has no
-# ranking at all. Sorted one way it scores next to nothing in a long gallery (42 % on our six images), sorted the other way 100 %; toolboxes leave it to their sort. Here ties count against the
-# model, and the other bound is one argument away:
+# ranking at all. Sorted one way it scores next to nothing in a long gallery (more in our short one), sorted the other way 100 %;
+# toolboxes leave it to their sort. Here ties count against the model, and the other bound is one argument away:
 
 # %% tags=["nbval-check-output"]
 collapsed = np.zeros((1, len(TOY)))
@@ -288,7 +290,7 @@ for ties in ("pessimistic", "optimistic"):
 #
 # | point | readings | here |
 # |---|---|---|
-# | average precision | step (most toolboxes) or trapezoid (official Market-1501, Oxford5k) | `ap="step"`, said with every number; the other where a paper's table used it |
+# | average precision | step (most toolboxes) or trapezoid (official Market-1501, Oxford5k) | `ap="step"`; the trapezoid, and saying so, where a paper's table used it |
 # | ties | left to the sort; for the model; against it | `ties="pessimistic"` |
 # | queries without a right image in another camera | crash, 0, or left out | NaN in `ap`, left out of the means, counted in `valid` |
 # | distance | Euclidean or cosine | `metric="cosine"`; on unit vectors both rank alike |
@@ -303,7 +305,7 @@ for ties in ("pessimistic", "optimistic"):
 # $$ L_{\mathrm{ID}} = -\frac1N \sum_{i=1}^{N} \log \frac{e^{w_{y_i}^\top f_i}}{\sum_c e^{w_c^\top f_i}} $$
 #
 # and after training the $w_c$ are thrown away. With *label smoothing* $\varepsilon$ the target is $1-\varepsilon$ on $y_i$ plus $\varepsilon / C$ on every one of
-# the $C$ identities, which keeps a small network from certainty. As plain loops, and as the library's call; equal in value and in gradient:
+# the $C$ identities, which keeps the network from being too sure. As plain loops, and as PyTorch's call; equal in value and in gradient:
 
 # %% tags=["nbval-check-output"]
 def identification_loop(logits, targets, smoothing):
@@ -332,7 +334,7 @@ print(f"loop {looped.item():.6f}   call {called.item():.6f}   gradients equal")
 #
 # Papers start from weights trained on ImageNet. Those cannot be had offline, so `smoke`, `demo` and `long` start from a **stand-in**: the
 # same small backbone, trained once, in a minute or two, to tell other people apart in *another* Plaza world at gap 0. It plays ImageNet's
-# part, with two differences to keep in mind: it has seen *this kind of picture*, so it is a stronger start than ImageNet; and it never saw
+# part, with two differences to keep in mind: it has seen *this kind of picture*, so it is probably a stronger start than ImageNet; and it never saw
 # a camera differ from another, so **the dial is also the distance from its training data**. That is why every chart over `gap` in this course also
 # shows a network trained from scratch.
 
@@ -354,7 +356,8 @@ def identification(model, batch, step):
 def train(data, seed, *, start, size=size, steps=steps):
     """The road from split table to trained model: P identities × K images a batch, flip, pad and crop."""
     model = network(data.train.pid.nunique(), seed, start=start)
-    history = fit(model, identification, bench.batches(data, size, p=P, k=K, seed=seed), steps=steps, seed=seed)
+    batches = bench.batches(data, size, p=P, k=K, seed=seed)
+    history = fit(model, identification, batches, steps=steps, seed=seed)
     return model, history
 
 
@@ -362,11 +365,21 @@ model, history = train(data, seeds[0], start="stand-in")
 plots.loss_curves(history.frame, ["id"])
 
 # %% [markdown]
-# Embed query and gallery, and measure. This is the first trained, evaluated result of the course:
+# The loss begins near $\log C$, that of guessing among $C$ identities; with label smoothing it cannot reach 0.
+#
+# Embed query and gallery, and measure. This is the first trained, evaluated result of the course, from one seed. Fractions are printed in percent;
+# `bias` is a ratio, explained below:
 
 # %%
 query, gallery = embeddings(model, data, size)
-pd.Series(measure(query, gallery, data), name="baseline").to_frame().T
+
+
+def one_seed(rows):
+    """Metrics of the first seed, a row each, to be read."""
+    return ledger.spread(rows.rename_axis("variant").reset_index().assign(seed=seeds[0]), bench.METRICS)
+
+
+one_seed(pd.DataFrame({"baseline": measure(query, gallery, data)}).T)
 
 # %% [markdown]
 # ### What it retrieves
@@ -432,25 +445,26 @@ comparison = pd.DataFrame(
         "fine-tuned": measure(query, gallery, data),
     }
 ).T
-comparison
+one_seed(comparison)
 
 # %%
 print(
-    f"Before fine-tuning a wrong neighbour comes from the query's own camera {comparison.bias.iloc[0]:.1f} times as often as chance would have it; "
+    f"One seed. Before fine-tuning a wrong neighbour comes from the query's own camera {comparison.bias.iloc[0]:.1f} times as often as chance would have it; "
     f"afterwards {comparison.bias.iloc[1]:.1f} times. mAP (step): {comparison.mAP.iloc[0]:.1%} before, {comparison.mAP.iloc[1]:.1%} after."
 )
 
 # %% [markdown]
 # The same as a picture: t-SNE of twelve people of the gallery, colour = camera, marker = person. Chosen by a rule: the twelve that most cameras, then most images, show.
-# Before: islands of one colour. After: mostly islands of one marker. The two silhouettes above each panel say how well points group *by identity*,
-# and how much *cameras* still group inside an identity.
+# Islands of one colour: the camera decides. Islands of one marker in many colours: the person does. t-SNE invents the distances between islands, so
+# trust the numbers above each panel: mAP and bias of all queries, and for these twelve people two silhouettes, how well images group *by identity*
+# (higher is better) and how much those of one person still group *by camera* (lower is better).
 
 # %%
 some = bench.most_seen(data.gallery, 12)
 some_pids, some_camids = data.gallery.pid[some], data.gallery.camid[some]
 
-
 features = {"before fine-tuning": gallery_before[some], "fine-tuned": gallery[some]}
+features = {name: F.normalize(torch.from_numpy(f)).numpy() for name, f in features.items()}  # what cosine ranking sees
 plots.embedding_maps(
     {name: tsne(f) for name, f in features.items()},
     some_pids,
@@ -474,16 +488,16 @@ pairs = camera_pairs(query, gallery, *known(data))
 plots.camera_pair_heatmap({"mAP": pairs.mAP, "rank1": pairs.rank1}, cameras=pairs.cameras)
 
 # %% [markdown]
-# How alike are two images? Cosine similarity of three kinds of pairs. What the protocol asks is that the middle kind lies to the right of the last; how far
-# the first lies to the right of the middle is the work the camera did.
+# How alike are two images? Cosine similarity, after fine-tuning, of all pairs among the images of those twelve people, in three kinds. Retrieval needs
+# "same person, other camera" to the right of "different people". How far "same person, same camera" lies to the right of both is what changing the camera costs.
 
 # %%
-unit = F.normalize(torch.from_numpy(gallery[some])).numpy()
+unit = features["fine-tuned"]
 plots.similarity_histogram(unit @ unit.T, some_pids, some_camids)
 
 # %% [markdown]
-# Where does the network look? The mean magnitude of its last feature maps, over the crop. The maps are small (an eighth of the crop's side), so this model is trained
-# at 128×64, or there would be nothing to see.
+# Where does the network look? The mean magnitude of its last feature maps, over the crops of the three queries. The maps are many times smaller than the crop, so
+# another model is trained for this picture, briefly (40 steps at most), at 128×64.
 
 # %%
 large, _ = train(data, seeds[0], start="stand-in", size=(128, 64), steps=min(steps, 40))
@@ -494,8 +508,9 @@ plots.activation_overlay(crops, activation_maps(large, crops))
 # ## The dial: how much is the camera to blame?
 #
 # Three rows, each at every gap and for every seed (a seed is a Plaza world and a training seed; all rows of one seed see the same batches, in the same order):
-# the stand-in as it is, the stand-in fine-tuned with the identification loss, and the same network from scratch, with more steps
-# (see the profiles), which in `demo` are a beginning only.
+# the stand-in as it is, the stand-in fine-tuned with the identification loss, and the same network trained from scratch. The table of profiles gives the
+# steps: in `demo` the row from scratch has more of them and is still only a beginning. In the chart, lines are means over seeds, bands one standard
+# deviation, small points the seeds.
 
 # %%
 STARTS = {
@@ -532,15 +547,32 @@ else:
 picture
 
 # %%
-at = table.groupby(["start", "gap"], dropna=False)[["mAP", "bias"]].mean()
 low, high = gaps[0], gaps[-1]
-if dataset == "plaza":
+
+
+def change(start, metric):
+    """The paired difference of a row between the two ends of the dial, the high end less the low one."""
+    return ledger.paired(table, f"{start}, gap {high}", f"{start}, gap {low}", metric)
+
+
+if low != high:
+    at = table.groupby(["start", "gap"])[["mAP", "bias"]].mean()
+    for start in STARTS:
+        mAP, bias = at.mAP[start], at.bias[start]
+        print(
+            f"{start}, gap {low:g} to {high:g}: mAP (step) {mAP[low]:.1%} to {mAP[high]:.1%}, in points {change(start, 'mAP').text()}; "
+            f"camera bias {bias[low]:.2f} to {bias[high]:.2f}, {change(start, 'bias').text(1, 2)}"
+        )
     print(
-        f"From gap {low:g} to {high:g} the stand-in falls from {at.mAP['not fine-tuned', low]:.1%} to {at.mAP['not fine-tuned', high]:.1%} mAP while its camera "
-        f"bias rises from {at.bias['not fine-tuned', low]:.2f} to {at.bias['not fine-tuned', high]:.2f}: it retrieves cameras, not people. "
-        f"From scratch, where distance from pre-training plays no part, mAP still goes from {at.mAP['from scratch', low]:.1%} to "
-        f"{at.mAP['from scratch', high]:.1%} and bias from {at.bias['from scratch', low]:.2f} to {at.bias['from scratch', high]:.2f}."
+        "The claim that a model which never saw camera variation (not fine-tuned) retrieves cameras, not people: over the dial "
+        f"its mAP falls, {ledger.judge(-change('not fine-tuned', 'mAP').differences)}; "
+        f"its camera bias rises, {ledger.judge(change('not fine-tuned', 'bias').differences)}."
     )
+
+# %% [markdown]
+# After ± or in brackets: the standard deviation over seeds, and the 95 % interval of the paired difference. *Reproduced* means that the interval lies on the
+# claim's side of 0; with fewer than three seeds there is none worth printing. Distance from pre-training plays no part in the row from scratch: whatever it loses
+# over the dial, and whatever bias it gains, the cameras have caused (in `demo`, within a short training).
 
 # %% [markdown]
 # ## Exercises
