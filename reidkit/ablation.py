@@ -30,7 +30,7 @@ from reidkit.randomness import callers_randomness_kept, seed_all
 
 Variant = Callable[[int], Mapping[str, Any]]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TQDM_DISABLE"), "1")
-IDLE = 30  # seconds that a worker waits for the next call: it takes a new one several to import what it needs
+IDLE = 45  # seconds that a worker waits for the next call: it takes a new one several to import what it needs
 
 
 def ablate(
@@ -51,8 +51,8 @@ def ablate(
         One row a seed, or a mapping from each variant to its own. The global random streams are set from it before the
         row starts.
     workers
-        Processes, each with one thread; default the environment's REIDKIT_WORKERS, else the CPU cores. They wait half
-        a minute for another call, and hold their memory so long. 0: one after another in this process, also with one
+        Processes, each with one thread; default the environment's REIDKIT_WORKERS, else the CPU cores. They wait 45
+        seconds for another call, and hold their memory so long. 0: one after another in this process, also with one
         thread; the default where there is a GPU.
     progress
         One bar for all rows (bars inside worker processes are off).
@@ -153,32 +153,33 @@ def _in_workers(
 ) -> Iterator[tuple[tuple, _Result]]:
     """Each slot is an executor with one process and at most one row: who dies is known, and no other row is lost."""
     waiting = list(reversed(rows))
-    slots: dict[ProcessPoolExecutor, None] = {}
+    slots: dict[ProcessPoolExecutor, float] = {}  # and when it last did something
     running: dict[Any, tuple] = {}  # future -> (row, executor)
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 busy = {executor for _, executor in running.values()}
                 executor = next((e for e in slots if e not in busy), None) or _executor()
-                slots[executor] = None
+                slots[executor] = time.monotonic()
                 name, seed = waiting.pop()
                 running[executor.submit(_run, variants[name], seed)] = (name, seed), executor
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 row, executor = running.pop(future)
+                slots[executor] = time.monotonic()
                 error = future.exception()
                 if error is not None:
                     del slots[executor]
                     executor.shutdown(kill_workers=True)
                 yield row, future.result() if error is None else _Result.of_error(error)
-        _idle.update(dict.fromkeys(slots, _circumstances()))
+        _idle.update({executor: (last, _circumstances()) for executor, last in slots.items()})
         slots.clear()
     finally:  # an interrupt or an error: nobody stays behind
         for executor in slots:
             executor.shutdown(kill_workers=True)
 
 
-_idle: dict[ProcessPoolExecutor, tuple] = {}  # of earlier calls, with the circumstances that they started in
+_idle: dict[ProcessPoolExecutor, tuple] = {}  # of earlier calls: since when, and in what circumstances they started
 
 
 def _circumstances() -> tuple:
@@ -193,9 +194,9 @@ def _circumstances() -> tuple:
 def _executor() -> ProcessPoolExecutor:
     """One that waits and is as a new one would be, or a new one."""
     while _idle:
-        executor, started_in = _idle.popitem()
+        executor, (since, started_in) = _idle.popitem()
         alive = any(process.is_alive() for process in executor._processes.values())  # not killed, not gone by itself
-        if alive and started_in == _circumstances():
+        if alive and time.monotonic() - since < IDLE - 10 and started_in == _circumstances():  # nor about to go
             return executor
         executor.shutdown(kill_workers=True)
     return ProcessPoolExecutor(
