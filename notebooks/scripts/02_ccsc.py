@@ -997,7 +997,8 @@ if long is not None:
 # Each has a solution (folded) and a check. Try first; the check tells whether you got there.
 
 # %% [markdown] tags=["exercise"]
-# **1. Read equation 3.** A person has K = 4 images in a batch, from cameras 1, 1, 2 and 5. How many (ordered) pairs does she add to M? Write `pairs(camids)` for any list of cameras.
+# **1. Read equation 3.** A person has K = 4 images in a batch, from cameras 1, 1, 2 and 5. How many (ordered) pairs does she add to M? Write `pairs(camids)`: it takes the cameras
+# of one person's images, a list of any length, and returns that number.
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def pairs(camids):
@@ -1008,12 +1009,13 @@ def pairs(camids):
 # %% tags=["check"]
 assert pairs([1, 1, 2, 5]) == 10, "12 ordered pairs of two different images, less the 2 of camera 1 with itself"
 assert pairs([3, 3, 3, 3]) == 0 and pairs([1, 2, 3, 4]) == 12
+assert pairs([0, 0, 0, 1, 1]) == 12 and pairs([6]) == 0, "a list of any length"
 assert pairs([0, 0, 1, 2]) == int((same_person & other_camera)[:4].sum()), "person 0 of the toy batch"
 
 
 # %% [markdown] tags=["exercise"]
-# **2. The pull.** How hard does CCSC pull on a pair of cosine c? Differentiate $T$ by hand and write `pull(c)`, positive where it pulls together. At which cosine is the pull
-# half of what it is at right angles? Name it `half_way`.
+# **2. The pull.** How hard does CCSC pull on a pair of cosine c? Differentiate $T$ by hand and write `pull(c)`, which returns $-\mathrm dT/\mathrm dc$, positive where it pulls together, for a
+# number or a tensor `c`. At which cosine is the pull half of what it is at right angles? Name that number `half_way`.
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def pull(c):
@@ -1024,29 +1026,36 @@ def pull(c):
 half_way = 2**0.5 - 1  # (1 + c)^2 = 2
 
 # %% tags=["check"]
-c = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64, requires_grad=True)
+c = torch.tensor([-0.5, 0.0, 0.3, 1.0], dtype=torch.float64, requires_grad=True)
 (slope,) = torch.autograd.grad((1 / (1 + c)).sum(), c)
 assert torch.allclose(pull(c), -slope), "compare with what autograd says of T"
-assert np.isclose(pull(half_way), pull(0.0) / 2)
+assert -1 <= half_way <= 1, "a cosine"
+assert np.isclose(float(pull(half_way)), float(pull(0.0)) / 2), "half of the pull at cosine 0"
+
 
 # %% [markdown] tags=["exercise"]
-# **3. The literal table 2.** "I = 1 always" counts an image paired with itself, too: cosine 1, T = ½, gradient 0. With K images a person, by which factor does that weaken the gradient of
-# the unconstrained loss? Work it out, then measure it on the toy batch with `include_self`. Name the factor `factor`.
+# **3. The literal table 2.** "I = 1 always" counts an image paired with itself, too: cosine 1, T = ½, gradient 0. That leaves the direction of the unconstrained loss's gradient as it is and makes it
+# shorter. Write `factor(k)`: what the gradient without the diagonal has to be multiplied by to give the literal one, with k images a person. Compare with the toy batch, by `include_self`.
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-# The sum is the same but for constants; the mean is over K² pairs a person, not K (K - 1).
-factor = (4 - 1) / 4
+def factor(k):
+    """The sum is the same but for constants; the mean is over k² pairs a person, not k (k - 1)."""
+    return (k - 1) / k
+
 
 # %% tags=["check"]
-(without,) = torch.autograd.grad(ccsc(toy, toy_pids, toy_camids, cross_camera=False), toy)
-(literal,) = torch.autograd.grad(ccsc(toy, toy_pids, toy_camids, cross_camera=False, include_self=True), toy)
-assert torch.allclose(literal, factor * without)
+for k in (2, 3, 4, 6):  # images a person: the twelve of the toy batch, dealt anew
+    dealt = torch.arange(12) // k
+    (without,) = torch.autograd.grad(ccsc(toy, dealt, toy_camids, cross_camera=False), toy)
+    (literal,) = torch.autograd.grad(ccsc(toy, dealt, toy_camids, cross_camera=False, include_self=True), toy)
+    assert torch.allclose(literal, factor(k) * without), f"{k} images a person"
 
 
 # %% [markdown] tags=["exercise"]
-# **4. Change the sampler.** P × K does not look at cameras. Write `CamerasFirst`, a sampler that deals each person's K images from as many different cameras as it can.
-# `PKSampler.epoch(e)` gives batches of K consecutive rows a person: start from them and exchange each person's rows. It must be a pure function of (seed, epoch). Then measure `share`, the
-# share of cross-camera pairs among a person's pairs, as in *Does the data have cross-camera pairs?* above.
+# **4. Change the sampler.** P × K does not look at cameras. Write `CamerasFirst(pids, camids, *, p, k, seed)`, a `PKSampler` whose batches show the same people in the same order, each person's K images from as many
+# different cameras as the person has, up to K, and none twice while there are others. `PKSampler.epoch(e)` returns a list of batches, each an array of P · K row numbers, K in a row a person: start from them and
+# exchange each person's rows. The result must depend on (seed, e) alone and change with e. Then make `cameras_first` of `labels(data.train)` and `data.train.camid`, with p = `min(P, data.train.pid.nunique())`, k = `K` and
+# seed = `seeds[0]`, and measure `share` in its epoch 0: the share of cross-camera pairs among all pairs of two different places of a person, as above under *Does the data have cross-camera pairs?*
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 class CamerasFirst(PKSampler):
@@ -1068,30 +1077,44 @@ class CamerasFirst(PKSampler):
 
 
 train_pids = labels(data.train)
-cameras_first = CamerasFirst(train_pids, data.train.camid, p=min(P, train_pids.max() + 1), k=K, seed=seeds[0])
+cameras_first = CamerasFirst(train_pids, data.train.camid, p=min(P, data.train.pid.nunique()), k=K, seed=seeds[0])
 groups = np.concatenate([camera_of[rows.reshape(-1, K)] for rows in cameras_first.epoch(0)])
 share = (groups[:, :, None] != groups[:, None]).mean() * K / (K - 1)
 print(f"cross-camera share of a person's pairs: {CROSS_SHARE:.0%} by plain P × K, {share:.0%} with cameras first")
 
 # %% tags=["check"]
-again = CamerasFirst(train_pids, data.train.camid, p=min(P, train_pids.max() + 1), k=K, seed=seeds[0])
-assert all(np.array_equal(a, b) for a, b in zip(cameras_first.epoch(1), again.epoch(1), strict=True)), "a pure function"
-assert all((train_pids[rows].reshape(-1, K) == train_pids[rows][::K, None]).all() for rows in again.epoch(0))
-assert share >= CROSS_SHARE - 0.02, "cameras first, and fewer cross-camera pairs than by chance?"
+who, how = labels(data.train), {"p": min(P, data.train.pid.nunique()), "k": K, "seed": seeds[0]}
+again, plain_pk = CamerasFirst(who, data.train.camid, **how), PKSampler(who, **how)
+for e in (1, 0):
+    mine, same, usual = cameras_first.epoch(e), again.epoch(e), plain_pk.epoch(e)
+    assert all(np.array_equal(a, b) for a, b in zip(mine, same, strict=True)), "it must depend on seed and epoch alone"
+    assert all((who[a] == who[b]).all() for a, b in zip(mine, usual, strict=True)), "the people of PKSampler, in order"
+    for group in np.concatenate(mine).reshape(-1, K):
+        of_person = np.flatnonzero(who == who[group[0]])
+        seen_by, could = (len(np.unique(camera_of[rows])) for rows in (group, of_person))
+        assert seen_by == min(K, could), f"{seen_by} cameras in a batch, of {could} that saw this person"
+        assert len(set(group)) == min(K, len(of_person)), "an image twice, although there are others"
+assert any((a != b).any() for a, b in zip(cameras_first.epoch(0), cameras_first.epoch(1), strict=True)), "epoch 1 is 0"
+pairs_of_groups = [camera_of[a] != camera_of[b] for g in np.concatenate(mine).reshape(-1, K) for a in g for b in g]
+assert np.isclose(share, np.mean(pairs_of_groups) * K / (K - 1)), "share: over ordered pairs of different places"
 
 # %% [markdown] tags=["exercise"]
-# **5. Does it help?** Train `baseline+CCSC` with your sampler on the first seed and evaluate. Name the metrics `with_cameras_first`. One seed is no finding: the `long` rows *camera-balanced batches* ask the same
-# question over three.
+# **5. Does it help?** Train the row `baseline+CCSC` on the first seed with your sampler: `train(...)` returns the model and its history; name them `of_mine` and `my_history`. Name `with_cameras_first` the metrics of the
+# model, the first thing that `judged` returns, and compare its mAP with that of the same row and seed in `table`. One seed is no finding: the long run's *camera-balanced batches* ask a similar question of several.
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-of_mine, _ = train(ROWS["baseline+CCSC"], data, seeds[0], sampler=cameras_first)
+of_mine, my_history = train(ROWS["baseline+CCSC"], data, seeds[0], sampler=cameras_first)
 with_cameras_first = judged(of_mine, data)[0]
 plain = table[(table.variant == "baseline+CCSC") & (table.seed == seeds[0])].iloc[0]
 print(f"mAP, one seed: {plain.mAP:.1%} by plain P × K, {with_cameras_first['mAP']:.1%} with cameras first")
 
 # %% tags=["check"]
-assert 0 <= with_cameras_first["mAP"] <= 1 and set(with_cameras_first) <= set(table.columns)
-assert not np.isclose(with_cameras_first["mAP"], plain.mAP, atol=1e-12), "the same batches again?"
+_, first_step = train(ROWS["baseline+CCSC"], data, seeds[0], sampler=cameras_first, steps=1)
+assert len(my_history) == STEPS["stand-in"], "as many steps as the rows of the table"
+for term in ("id", "ccsc"):
+    assert term in my_history, f"the row baseline+CCSC logs the term {term}"
+    assert np.isclose(my_history[term].iloc[0], first_step[term].iloc[0], rtol=1e-3), "not the batches of cameras_first"
+assert np.isclose(with_cameras_first["mAP"], judged(of_mine, data)[0]["mAP"]), "not the metrics of of_mine"
 
 # %% [markdown]
 # ## In this notebook we learned
