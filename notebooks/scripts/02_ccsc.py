@@ -814,7 +814,7 @@ if profile == "long":
         "baseline+CCSC, label smoothing": run(ROWS["baseline+CCSC"], smoothing=0.1),
     } | {f"{name}, twice the steps": run(ROWS[name], steps=2 * STEPS["stand-in"]) for name in LENGTH}
     save_results(results_path, everything)
-    more = ablate(readings, seeds[:3])
+    more = ablate(readings, seeds)
     everything = pd.concat([everything, more.assign(row=more.variant, gap=gap, start="stand-in")], ignore_index=True)
 else:
     print(f"profile {profile}: not run here")
