@@ -4,7 +4,7 @@
 # *reidkit: camera-aware person re-identification, paper by paper*
 #
 # **The paper.** *Deep camera-aware metric learning (DCAML) for person re-identification* (the text we worked from names neither its authors nor where it appeared).
-# Its idea: in a good embedding a person's images should also be **ordered by camera**. Two images of her under one camera belong together, and an image under another camera
+# Its idea: in a good embedding a person's images should also be **ordered by camera**. Two images under one camera belong together, and an image under another camera
 # belongs a little further away. A *camera-aware loss* says so, a sampler of *camera quadruplets* feeds it, and a weight that grows during training balances it against the identification loss.
 #
 # In this notebook we aim at
@@ -59,6 +59,8 @@ from reidkit.models import FCNeck, ReID, resnet50
 from reidkit.results import save_results
 from reidkit.samplers import CameraQuadrupletSampler, PKSampler
 from reidkit.training import fit, warmup_milestones
+
+pd.set_option("display.max_colwidth", None)  # the rows' names are long
 
 # %% [markdown]
 # Four profiles, one notebook. `smoke` only shows that everything runs; its numbers mean nothing. `demo` is what you see here; the long run that is shown beside it trains longer and ranks among twice as many people. `paper` is the paper's own
@@ -135,10 +137,10 @@ def draw_quadruplets(crops, camids, names):
         for i, j in ((0, 2), (0, 3), (1, 2), (1, 3)):  # across: pushed apart
             (x0, y0), (x1, y1) = middle[i], middle[j]
             start, end = (x0 + 0.42, y0 + 0.14 * (y1 - y0)), (x1 - 0.42, y1 - 0.14 * (y1 - y0))
-            look = {"arrowstyle": "<->", "linestyle": ":", "color": "#D55E00", "linewidth": 1.6}
+            look = {"arrowstyle": "<->", "linestyle": ":", "color": "#7F7F7F", "linewidth": 1.6}
             axes.annotate("", end, start, arrowprops=look)
         for x in (left + 0.9, left + 2.75):  # inside a camera: pulled together
-            look = {"arrowstyle": "->", "color": "#0072B2", "linewidth": 2}
+            look = {"arrowstyle": "->", "color": "#222222", "linewidth": 2}
             axes.annotate("", (x, 1.82), (x, 2.55), arrowprops=look)
             axes.annotate("", (x, 1.53), (x, 0.85), arrowprops=look)
         axes.plot([left + 1.82] * 2, [0.1, 3.25], color="#555555", linestyle="--", linewidth=1.2)
@@ -357,10 +359,12 @@ for axes, (name, path) in zip(picture.subplots(1, 2, sharex=True, sharey=True), 
         axes.plot(*path[:, i].T, color=colour, linewidth=1)
         axes.scatter(*path[0, i], s=60, facecolor="white", edgecolor=colour, linewidth=1.6, zorder=3)
         axes.scatter(*path[-1, i], s=70, color=colour, edgecolor="#222222", zorder=4)
-        axes.annotate(word, path[-1, i], (7, 5), textcoords="offset points", fontsize=9)
+        beside = {"xytext": (-7, 5), "ha": "right"} if word[0] == "A" else {"xytext": (9, -6)}
+        axes.annotate(word, path[-1, i], textcoords="offset points", fontsize=9, **beside)
     distance = [cross_camera_pull(path[k], one_pid, two_camids).item() for k in (0, -1)]
     axes.set_title(f"{name}\nmean cross-camera distance {distance[0]:.2f} → {distance[1]:.2f}", fontsize=9.5)
     axes.set(aspect="equal", xticks=[], yticks=[])
+    axes.margins(0.1)
 picture
 
 # %% [markdown]
@@ -421,7 +425,7 @@ assert torch.allclose(whole, by_hand) and torch.allclose(gradient(whole), gradie
 #
 # | # | point | readings | here |
 # |---|---|---|---|
-# | D1 | which feature the loss acts on; 2048 or 512 numbers | the embedding after BN; the output of a first FC of 2048; pooled | `out.features`, 512 in `paper`, 128 (as wide as the trunk) elsewhere; row *on pooled features* in `long` |
+# | D1 | which feature the loss acts on; 2048 or 512 numbers | the embedding after BN; the output of a first FC of 2048; pooled | `out.features`, 512 in `paper`, 128 (as wide as the trunk) in `demo` and `long`; row *on pooled features* in `long` |
 # | D2 | normalised? | raw; unit vectors, which margin 0.1 suits | `camera_aware(..., normalise=True)`: the kinder one, chosen on worlds 100 and 101; rows *raw features* show the other |
 # | D3 | D | Euclidean; squared | `squared=False`; row *squared* in `long` |
 # | D4 | sum or mean in equation 11 | sum as printed; mean over anchors | `reduction="mean"`; rows *summed* |
@@ -431,7 +435,7 @@ assert torch.allclose(whole, by_hand) and torch.allclose(gradient(whole), gradie
 # | D8 | fewer than two images under a camera | repeat the image; leave the person out; prefer other cameras | `CameraQuadrupletSampler(short="prefer")` |
 # | D9 | one camera only | identification loss only; leave out; duplicate the camera (the same as the first: no pair crosses) | `one_camera="keep"` |
 # | D10 | which two of several cameras | any two; by their images | `cameras="uniform"` |
-# | D11 | batch of 32 | 8 people × 4 | `p=8` in `paper`, 16 elsewhere |
+# | D11 | batch of 32 | 8 people × 4 | `p=8` in `paper`, 16 in `demo` and `long` |
 # | D12 | an epoch | as many images as there are; every person once | `length="images"` |
 # | D13 | "hard negative" among whom | the same person's two; anybody's under another camera | `negatives="person"`; row *negatives of anybody* in `long` |
 # | D14 | the sign | it pushes apart what retrieval wants together | kept as written; the alternatives below turn it |
@@ -441,9 +445,9 @@ assert torch.allclose(whole, by_hand) and torch.allclose(gradient(whole), gradie
 # | D18 | last stride of the trunk | not mentioned | `resnet50(last_stride=2)` in `paper` |
 # | D19 | learning rate of the trunk | a tenth; the same | a tenth in `paper`, the same elsewhere |
 # | D20 | augmentation | "random cropping and resize"; flip, erasing not stated | pad and crop, `flip=0.5`, no erasing |
-# | D21 | "750 training and 751 test" identities | swapped: the data set has 751 and 750 | as on disk |
+# | D21 | 750 identities for training and 751 for testing | swapped: the data set has 751 and 750 | as on disk |
 # | D22 | protocols of DukeMTMC and MSMT17 (with `val`?) | as the data sets' own papers | `load` says what it opens |
-# | D23 | "BHNP is more useful than random sampling" | table 5 has no such row | row *random pairs* |
+# | D23 | BHNP "is more useful than the random sampling method" | table 5 has no such row | row *random pairs* |
 #
 # **How many settings were tried.** On worlds 100 and 101 of an earlier rendering of Plaza, none of them reported here, with 200 steps: raw and unit features for four of the losses, label smoothing 0 and 0.1 for the baseline. Margin, dropout and weight are
 # the paper's; no learning rate was searched. Where a choice was open we took the reading that costs the paper's loss the least.
@@ -561,7 +565,7 @@ def train(row, data, seed, *, start="stand-in", steps=None, sampler=None, halfwa
 # Every row of table 5, the rows that its text claims without showing (random pairs, smaller weights), the other readings of the loss (raw features, the printed sum), and, below, four losses of the same family that
 # do not push a person's cameras apart. Within a seed all rows see the same world, start, batches and number of steps. mAP is the step AP, ranking by cosine.
 #
-# `train_test_gap` is mAP on the training people less mAP on the test people: over-fitting. `mAP_any_camera` scores the same ranking as if a match under the query's own camera counted, which the protocol calls junk.
+# `train_test_gap` is mAP on the training people less mAP on the test people: over-fitting (in the long run the test also ranks among more people). `mAP_any_camera` scores the same ranking as if a match under the query's own camera counted, which the protocol calls junk.
 
 # %%
 ELSEWHERE = 10_000  # a camera number that no gallery image has: then no match is junk
@@ -615,7 +619,7 @@ DATASET = dataset if dataset in ("dukemtmc", "msmt17") else "market1501"  # whos
 ledger.beside(table, "dcaml", DATASET, ["mAP", "rank1"], table=5)
 
 # %% [markdown]
-# The paper's numbers come from ResNet-50 on real benchmarks, ours from a network of 0.3 million parameters in a rendered world: **compare the order of the rows and their steps, not their
+# The paper's numbers come from ResNet-50 on real benchmarks, ours from a network of 0.3 million parameters in a rendered world: **compare the order of the rows and their differences, not their
 # height.** Rows of one seed, the first, stand in the table and are compared with that seed alone below; the charts show those that have every seed.
 
 # %%
@@ -677,7 +681,7 @@ wide.map(lambda value: "–" if pd.isna(value) else f"{value:.1f}")
 # ## The dial: how much camera-awareness?
 #
 # Equation 11 at weight 0, 0.1, 0.3 and 1. If the loss does what it says, a person's images group by camera as the weight grows (`silhouette_camera`). If that helps retrieval, mAP grows too. Each value is the change
-# against weight 0 of the same seed, which takes out how hard a world is. In `demo` that is one seed; the long run has five.
+# against weight 0 of the same seed, which takes out how hard a world is. In `demo` that is one seed; the same chart from five stands in the long run below.
 
 # %%
 DIAL = {"ResNet50+ID": 0.0, "ResNet50+ID+CA, weight 0.1": 0.1, "ResNet50+ID+CA, weight 0.3": 0.3, "ResNet50+ID+CA": 1.0}
@@ -692,20 +696,28 @@ def dial_of(table, metrics=("mAP", "bias", "silhouette_camera")):
     return mine.assign(**{f"{metric} change": mine[metric] - mine.seed.map(zero[metric]) for metric in metrics})
 
 
+def dial_picture(dial):
+    picture = plots.dial_chart(dial, ["mAP change", "bias change", "silhouette_camera change"], x="weight", hue="loss")
+    picture.axes[0].set_ylabel("mAP change (points)")
+    for axes in picture.axes:
+        axes.set_xticks(list(DIAL.values()), ["0", ".1", ".3", "1"])
+    return picture
+
+
 dial = dial_of(table)
-plots.dial_chart(dial, ["mAP change", "bias change", "silhouette_camera change"], x="weight", hue="loss")
+dial_picture(dial)
 
 # %%
 at = dial.groupby("weight").mean(numeric_only=True)
 print(
-    f"From weight 0 to 1, over {dial.seed.nunique()} seed(s): silhouette by camera inside a person {at.silhouette_camera[0.0]:+.3f} → {at.silhouette_camera[1.0]:+.3f}, by identity "
+    f"From weight 0 to 1, seeds {', '.join(map(str, dial.seed.unique()))}: silhouette by camera inside a person {at.silhouette_camera[0.0]:+.3f} → {at.silhouette_camera[1.0]:+.3f}, by identity "
     f"{at.silhouette_identity[0.0]:+.3f} → {at.silhouette_identity[1.0]:+.3f}, camera bias {at.bias[0.0]:.2f} → {at.bias[1.0]:.2f}, mAP {at.mAP[0.0]:.1%} → {at.mAP[1.0]:.1%}."
 )
 
 # %% [markdown]
 # ## Training curves
 #
-# The ramp of α and both losses. Then, on unit vectors and measured in every row whether it trains on them or not: how far apart a person's images are under one camera and under two, and for which share of the anchors
+# The ramp of α and both losses. Where one line seems to be missing, it lies under another; rows of one seed have no band. Then, on unit vectors and measured in every row whether it trains on them or not: how far apart a person's images are under one camera and under two, and for which share of the anchors
 # the hinge of equation 11 is still open.
 
 # %%
@@ -725,8 +737,8 @@ plots.loss_curves(
 ends = {name: pd.concat(frames).query("step >= 0.9 * step.max()") for name, frames in curves.items()}
 base, ca = ends["ResNet50+ID"], ends["ResNet50+ID+CA"]
 print(
-    f"Trained on identities alone, {base['open hinges'].mean():.0%} of the anchors still violate equation 11's margin at the end: the identification loss leaves a person's cameras apart by itself "
-    f"(distance {base['distance, same camera'].mean():.2f} under one camera, {base['distance, other camera'].mean():.2f} under two). Equation 11 leaves {ca['open hinges'].mean():.0%} open "
+    f"Trained on identities alone, {base['open hinges'].mean():.0%} of the anchors violate equation 11's margin at the end; a person's images lie at a distance of "
+    f"{base['distance, same camera'].mean():.2f} under one camera and of {base['distance, other camera'].mean():.2f} under two. Equation 11 leaves {ca['open hinges'].mean():.0%} open "
     f"and a cross-camera distance of {ca['distance, other camera'].mean():.2f}; the cross-camera pull brings it to {ends['ID + cross-camera pull']['distance, other camera'].mean():.2f}."
 )
 
@@ -748,7 +760,22 @@ family = ["ResNet50+ID", "ResNet50+ID+CA", *ALTERNATIVES]
 plots.ablation_chart(table[table.variant.isin(family)], ["mAP", "mAP_any_camera", "bias"])
 
 # %%
-compare(table, [(name, name, "ResNet50+ID") for name in family[1:]])
+CHANGES = {"mAP": (100, 1), "mINP": (100, 1), "bias": (1, 2), "train_test_gap": (100, 1), "silhouette_camera": (1, 3)}
+
+
+def changes(table, pairs):
+    """Paired differences in several metrics, with their 95 % intervals; pairs: row -> the row it is compared with."""
+    return pd.DataFrame(
+        {
+            metric + (" (points)" if scale == 100 else ""): {
+                name: ledger.paired(table, name, other, metric).text(scale, digits) for name, other in pairs.items()
+            }
+            for metric, (scale, digits) in CHANGES.items()
+        }
+    )
+
+
+changes(table, dict.fromkeys(family[1:], "ResNet50+ID"))
 
 # %% [markdown]
 # The other numbers by which a row can be judged, of the first seed, which every row has:
@@ -804,7 +831,7 @@ plots.embedding_maps({name: pca(f) for name, f in unit.items()}, some_pids, some
 structure = ledger.paired(table, "ResNet50+ID+CA+DW", "ResNet50+ID", "silhouette_camera")
 print(
     f"Camera structure inside a person, over all test people and seeds: {structure.text(1, 3)} in silhouette with DCAML. "
-    f"It was there without the loss: {table[table.variant == 'ResNet50+ID'].silhouette_camera.mean():+.3f}."
+    f"Without the loss that silhouette is {table[table.variant == 'ResNet50+ID'].silhouette_camera.mean():+.3f}."
 )
 
 # %% [markdown]
@@ -838,7 +865,7 @@ print(
 # %% [markdown]
 # ## More rows, in `long`
 #
-# The other readings of the open points, the two conditions under which the push could do no harm (a margin or a weight that fades, so that the loss only shapes the beginning), smaller camera gaps, and a start from scratch.
+# The other readings of the open points, two conditions under which the push might do no harm (a margin or a weight that fades, so that the loss only shapes the beginning), smaller camera gaps, and a start from scratch.
 
 # %%
 READINGS = {
