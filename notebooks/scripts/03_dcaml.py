@@ -884,14 +884,14 @@ READINGS = {
 LENGTHS = {f"{name}, twice the steps": ROWS[name] for name in ("ResNet50+ID", "ResNet50+ID+CA")}
 GAP_ROWS = {name: (ROWS | ALTERNATIVES)[name] for name in ("ResNet50+ID", "ResNet50+ID+CA", "ID + cross-camera pull")}
 if profile == "long":
-    jobs = [({name: run(row) for name, row in READINGS.items()}, seeds[:3], {"gap": gap, "start": "stand-in"})]
+    jobs = [({name: run(row) for name, row in READINGS.items()}, seeds, {"gap": gap, "start": "stand-in"})]
     longer = {name: run(row, steps=2 * STEPS["stand-in"]) for name, row in LENGTHS.items()}
-    jobs.append((longer, seeds[:3], {"gap": gap, "start": "stand-in"}))
+    jobs.append((longer, seeds, {"gap": gap, "start": "stand-in"}))
     for start, some_gaps in (("stand-in", [g for g in gaps if g != gap]), ("scratch", [gap, 0.0])):
         for g in some_gaps:
             suffix = f", gap {g:g}" + (", from scratch" if start == "scratch" else "")
             dialled = {name + suffix: run(row, gap=g, start=start) for name, row in GAP_ROWS.items()}
-            jobs.append((dialled, seeds[:2], {"gap": g, "start": start}))
+            jobs.append((dialled, seeds[:4], {"gap": g, "start": start}))
     for rows, some_seeds, columns in jobs:
         everything = pd.concat([everything, ablate(rows, some_seeds).assign(**columns)], ignore_index=True)
         save_results(results_path, everything)

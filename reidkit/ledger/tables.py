@@ -14,6 +14,10 @@ from .papers import one_value, reported
 class Table(pd.DataFrame):
     """A DataFrame that is shown whole, its long texts too."""
 
+    @property
+    def _constructor(self):  # what drop, rename_axis and the like make of it
+        return Table
+
     def __repr__(self) -> str:
         with _whole():
             return super().__repr__()
