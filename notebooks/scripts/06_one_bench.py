@@ -1050,7 +1050,7 @@ if longer is not None and longer.groupby("method").gap.nunique().max() > 1:
 # Each has a solution (folded) and a check. Try first; the check tells whether you got there.
 
 # %% [markdown] tags=["exercise"]
-# **1. A share of the error.** One method goes from 60 to 64 % mAP on a hard set, another from 90 to 92 % on an easy one. Which gains more? Write `share(base, new)`, the share of the remaining error that is removed, and name the better one `better`, "hard" or "easy".
+# **1. A share of the error.** One method goes from 60 to 64 % mAP on a hard set, another from 90 to 92 % on an easy one. Which gains more? Write `share(base, new)`, the share of the remaining error that is removed (negative where the error grows), both arguments mAP as fractions of 1. Name the set with the larger share `better`: "hard" or "easy".
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def share(base, new):
@@ -1061,11 +1061,11 @@ def share(base, new):
 better = "easy" if share(0.90, 0.92) > share(0.60, 0.64) else "hard"  # 20 % of the error against 10 %
 
 # %% tags=["check"]
-assert np.isclose(share(0.5, 0.75), 0.5) and np.isclose(share(0.6, 0.6), 0) and share(0.5, 0.4) < 0
+assert np.isclose(share(0.6, 0.8), 0.5) and np.isclose(share(0.6, 0.6), 0) and np.isclose(share(0.6, 0.5), -0.25)
 assert better == "easy", "four points are a tenth of 40; two points are a fifth of 10"
 
 # %% [markdown] tags=["exercise"]
-# **2. What a human does.** Three cameras see 10 people each, the same 10. How many comparisons does labelling across cameras take on average, and how many if each camera sees 10 people whom no other sees? Work it out by hand from the rule in *Labels against accuracy*: `same_people`, `strangers`.
+# **2. What a human does.** Three cameras see 10 people each, the same 10. How many comparisons does labelling across cameras take on average, and how many if each camera sees 10 people whom no other sees? Work both numbers out by hand from the rule in *Labels against accuracy*, and name them `same_people` and `strangers`.
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 same_people = 0 + 10 * (10 + 1) / 2 + 10 * (10 + 1) / 2  # the list is ten long, one is half-way down
@@ -1077,7 +1077,7 @@ assert comparisons(both_seen) == same_people and comparisons(both_seen.assign(pi
 
 
 # %% [markdown] tags=["exercise"]
-# **3. Luck.** A bench judges m claims of which none is true, with the rule above: at most 2.5 % of them come out *reproduced*. Write `chance(m)`, the probability of at least one. From how many claims on is that more likely than not? Name it `enough`.
+# **3. Luck.** A bench judges m claims of which none is true, with the rule above: each comes out *reproduced* with probability 2.5 %, and they are independent. Write `chance(m)`, the probability of at least one. From how many claims on is that more likely than not? Name the number `enough`.
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def chance(m):
@@ -1093,35 +1093,51 @@ assert abs(chance(40) - draws.any(1).mean()) < 0.03
 assert chance(enough) > 0.5 >= chance(enough - 1) and enough == 28
 
 # %% [markdown] tags=["exercise"]
-# **4. A row of your own.** Add a method to the bench: pull a person's images of different cameras together on unit vectors, with nothing to push them apart (`losses.cross_camera_pull`), beside the identification loss with weight 1. Train it on the first seed with `recipes.supervised` and a quarter of the steps, and
-# measure it with `bench.measure`. Name the metrics `pulled`.
+# **4. A row of your own.** Add a method to the bench: pull a person's images of different cameras together on unit vectors, with nothing to push them apart (`reidkit.losses.cross_camera_pull`, `normalise=True`), beside the identification loss with weight 1. Train it with `recipes.supervised` on `data`, the first seed and a quarter of the steps (`replace(BUDGET, steps=max(1, BUDGET.steps // 4))`), with the one
+# term `"pull"`. Name what comes back (a `recipes.Trained`) `pull`, and its metrics by `bench.embeddings` and `bench.measure` `pulled`.
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 from reidkit.losses import cross_camera_pull
 
 quarter = replace(BUDGET, steps=max(1, BUDGET.steps // 4))
-pull = {"pull": (1.0, partial(cross_camera_pull, normalise=True))}
-pulled = bench.measure(*bench.embeddings(recipes.supervised(data, seeds[0], quarter, pull).model, data, size), data)
+pull = recipes.supervised(data, seeds[0], quarter, {"pull": (1.0, partial(cross_camera_pull, normalise=True))})
+pulled = bench.measure(*bench.embeddings(pull.model, data, size), data)
 print(f"ID + pull, a quarter of the steps, one seed: mAP {pulled['mAP']:.1%}, bias {pulled['bias']:.2f}")
 
 # %% tags=["check"]
-assert set(pulled) == set(bench.METRICS) and 0 <= pulled["mAP"] <= 1
+logged = pull.history
+assert {"id", "pull"} <= set(logged) and len(logged) == max(1, BUDGET.steps // 4), "two terms, a quarter of the steps"
+assert np.allclose(logged.loss, logged.id + logged.pull, rtol=1e-4), "the weight is 1"
+assert logged["pull"].between(0, 2).all(), "unit vectors are at most 2 apart"
+plain_row = recipes.supervised(data, seeds[0], replace(BUDGET, steps=1)).history
+assert np.isclose(logged.id[0], plain_row.id[0], rtol=1e-5), "another seed, data set or sampler than the bench's"
+assert pulled == bench.measure(*bench.embeddings(pull.model, data, size), data), "the metrics of another network"
 
 # %% [markdown] tags=["exercise"]
-# **5. Change the sampler.** The fully supervised rows meet camera quadruplets. How much of that is in the result? Train ID on the first seed with a quarter of the steps, once with plain P × K batches (`PKSampler`, P and K as in the settings) and once with quadruplets. Name the metrics `by_pk` and `by_quadruplets`.
+# **5. Change the sampler.** The fully supervised rows meet camera quadruplets. How much of that is in the result? Train ID on the first seed with a quarter of the steps, once with plain P × K batches and once with quadruplets, the default of `recipes.supervised`. Name the sampler `plain`: a `PKSampler` over `labels(data.train)` with the bench's P and K (or all people, where there are fewer than P) and the first seed;
+# what `recipes.supervised` returns, `pk` and `quadruplets`; and their metrics `by_pk` and `by_quadruplets`.
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
+quarter = replace(BUDGET, steps=max(1, BUDGET.steps // 4))
 people = labels(data.train)
 plain = PKSampler(people, p=min(P, people.max() + 1), k=K, seed=seeds[0])
-of = [recipes.supervised(data, seeds[0], quarter, sampler=sampler).model for sampler in (plain, None)]
-by_pk, by_quadruplets = (bench.measure(*bench.embeddings(model, data, size), data) for model in of)
+pk, quadruplets = (recipes.supervised(data, seeds[0], quarter, sampler=sampler) for sampler in (plain, None))
+by_pk, by_quadruplets = (bench.measure(*bench.embeddings(row.model, data, size), data) for row in (pk, quadruplets))
 print(
     f"ID, a quarter of the steps, one seed: mAP {by_pk['mAP']:.1%} by P × K, {by_quadruplets['mAP']:.1%} by quadruplets"
 )
 
 # %% tags=["check"]
-assert set(by_pk) == set(by_quadruplets) == set(bench.METRICS)
-assert by_pk != by_quadruplets, "the same batches twice?"
+people_there = labels(data.train)
+batch = people_there[next(iter(plain))]
+assert isinstance(plain, PKSampler) and len(batch) == K * len(np.unique(batch)), "K images of each person"
+assert len(np.unique(batch)) == min(P, people_there.max() + 1), "P people"
+for row, sampler in ((pk, plain), (quadruplets, None)):
+    first_step = recipes.supervised(data, seeds[0], replace(BUDGET, steps=1), sampler=sampler).history
+    assert np.isclose(row.history.id[0], first_step.id[0], rtol=1e-5), "other batches, or another seed"
+    assert len(row.history) == max(1, BUDGET.steps // 4), "a quarter of the steps"
+assert by_pk == bench.measure(*bench.embeddings(pk.model, data, size), data), "the metrics of another network"
+assert set(by_quadruplets) == set(bench.METRICS) and by_pk != by_quadruplets, "the same network twice?"
 
 # %% [markdown]
 # ## In this notebook we learned
