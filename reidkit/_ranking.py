@@ -4,8 +4,8 @@ Every retrieval metric needs, for each true match of a query, only the *number o
 never sort a whole row, and never hold queries x gallery scores:
 
 1. ``blocks``  a block of queries meets the gallery, tile by tile, in one reused buffer of scores (higher = nearer);
-2. ``ahead``   per query, with the person's own images taken out, drop every score below the worst true match (a good
-   model drops nearly all), sort the few that remain, and look the matches up among them;
+2. ``ahead``   per query, with the person's own images taken out, compare the scores with the farthest match, the next
+   and so on; once few come before it (a good model leaves few at once), sort those and look the other matches up;
 3. ``top``     per query, the k best columns, for pictures of ranked lists.
 
 :mod:`reidkit._ranking_torch` offers ``blocks``, ``ahead`` and ``top`` on an accelerator.
@@ -20,7 +20,8 @@ import numpy as np
 
 BLOCK_BYTES = 64 << 20  # scores held at a time: enough rows for a fast matrix product
 TILE_BYTES = 16 << 20  # features read at a time: what a memory-mapped or float16 gallery costs in RAM
-STRIP_BYTES = 2 << 20  # scores looked at, and rows of a given distance matrix read, at a time: they stay in cache
+STRIP_BYTES = 2 << 20  # rows of a given distance matrix read at a time: they stay in cache
+SORT = 64  # to pick out and sort a score costs as much as to compare so many
 
 
 def array(x) -> np.ndarray:
@@ -177,6 +178,7 @@ def strips(distances: np.ndarray, keep: np.ndarray) -> Iterator[tuple[int, np.nd
     """Yield ``(first query, scores)`` as :func:`blocks` does, from a given distance matrix, which is only read."""
     dtype = np.result_type(distances.dtype, np.float32)
     step = max(1, STRIP_BYTES // (dtype.itemsize * distances.shape[1]))
+    buffer = np.empty((min(step, len(distances)), len(keep)), dtype)
     for start in range(0, len(distances), step):
         strip = np.asarray(distances[start : start + step])
         if not np.isfinite(strip).all():
@@ -185,7 +187,7 @@ def strips(distances: np.ndarray, keep: np.ndarray) -> Iterator[tuple[int, np.nd
                 f"distances[{start + row}, {column}] is {strip[row, column]}: it has no place in a ranking; "
                 "look for NaN in the features or an overflow before this matrix"
             )
-        yield start, np.negative(strip[:, run(keep)], dtype=dtype)  # a copy, ours to overwrite
+        yield start, np.negative(strip[:, run(keep)], out=buffer[: len(strip)], dtype=dtype)
 
 
 def tiles(features: np.ndarray, rows: np.ndarray, dtype, budget: int) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -260,25 +262,19 @@ def ahead(scores: np.ndarray, rows: np.ndarray, values: np.ndarray, ties: str) -
     """
     side, before = ("left", np.greater_equal) if ties == "pessimistic" else ("right", np.greater)
     counts = np.zeros(len(rows), np.int64)
-    starts = np.searchsorted(rows, np.arange(len(scores) + 1))  # where a row's pairs begin
-    some = starts[1:] > starts[:-1]
-    farthest = np.full(len(scores), np.inf, scores.dtype)  # nothing farther than that match can come before one
-    farthest[some] = values[starts[1:][some] - 1]
+    starts = np.searchsorted(rows, np.arange(len(scores) + 1)).tolist()  # where a row's pairs begin
     width = scores.shape[1]
-    step = max(1, STRIP_BYTES // (scores.itemsize * width))
-    for first in range(0, len(scores), step):
-        strip = scores[first : first + step]
-        hopeful = np.flatnonzero(strip >= farthest[first : first + step, None])
-        near = strip.reshape(-1)[hopeful]
-        ends = np.searchsorted(hopeful, width * np.arange(len(strip) + 1))
-        for i in np.flatnonzero(ends[1:] > ends[:-1]).tolist():
-            a, b = starts[first + i], starts[first + i + 1]
-            few = near[ends[i] : ends[i + 1]]
-            if 64 * len(few) < (b - a) * width:
-                few.sort()
-                counts[a:b] = len(few) - few.searchsorted(values[a:b], side)
-            else:  # a poor model and few matches: comparing the whole row with each is cheaper than sorting so many
-                counts[a:b] = [np.count_nonzero(before(strip[i], match)) for match in values[a:b]]
+    nearer = np.empty(width, bool)
+    bounds = values.tolist()  # a Python number is compared as a scalar of the row's dtype, and sooner
+    for row, start, stop in zip(scores, starts, starts[1:], strict=False):
+        for j in range(stop - 1, start - 1, -1):  # from the farthest match on
+            n = counts[j] = np.count_nonzero(before(row, bounds[j], out=nearer))
+            if SORT * n <= (stop - j) * width:  # sorting what is left costs no more than the comparisons so far
+                if n and j > start:
+                    few = row[nearer.nonzero()]
+                    few.sort()
+                    counts[start:j] = n - few.searchsorted(values[start:j], side)
+                break
     return counts
 
 
