@@ -133,10 +133,10 @@ def fastest(taken: dict[str, list[dict]]) -> dict[str, float]:
     return {name: round(min(one["seconds"] for one in rounds), 4) for name, rounds in taken.items()}
 
 
-def ratios(taken: dict[str, list[dict]], to: str) -> dict[str, float]:
+def ratios(taken: dict[str, list[dict]], to: str, of: str = "seconds") -> dict[str, float]:
     """Time over that of `to`: of the fastest rounds and, far from it where the machine was busy, of the medians."""
-    middle = {name: median(one["seconds"] for one in rounds) for name, rounds in taken.items()}
-    best = {name: min(one["seconds"] for one in rounds) for name, rounds in taken.items()}
+    middle = {name: median(one[of] for one in rounds) for name, rounds in taken.items()}
+    best = {name: min(one[of] for one in rounds) for name, rounds in taken.items()}
     return {
         name: {"fastest": round(best[name] / best[to], 3), "median": round(middle[name] / middle[to], 3)}
         for name in taken
@@ -186,18 +186,35 @@ def default(name: str, peers: Path | None) -> Path:
     return RESULTS / f"{name}{'_peers' if peers else ''}.json"
 
 
+def load_average() -> float:
+    """Processes that wanted a core in the last minute; above the number of cores times are long."""
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else float("nan")
+
+
+LOAD_AT_THE_BEGINNING = load_average()
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "neon", "sve")  # what tells processors of one name apart
+
+
 def about(threads: int = 1) -> dict:
     """The machine and the day."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
+        "vectors": flags(),
         "cores": os.cpu_count(),
-        "load": round(load, 1),  # processes that wanted a core as this was written; above `cores` the times are long
+        "load": {"begin": LOAD_AT_THE_BEGINNING},  # `write` adds the end's
         "threads": threads,
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "blas": f"{blas['name']} {blas['version']}",
     }
+
+
+def flags() -> list[str]:
+    info = Path("/proc/cpuinfo")
+    have = set(info.read_text().split()) if info.exists() else set()
+    return [flag for flag in FLAGS if flag in have]
 
 
 def processor() -> str:
@@ -209,6 +226,7 @@ def processor() -> str:
 
 def write(path: Path, report: dict) -> None:
     """The report on the screen and, whole or not at all, in its file."""
+    report["load"]["end"] = load_average()
     text = json.dumps(report, indent=2)
     print(text)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,18 +1,20 @@
 """How fast and how small is reidkit.evaluation? Beside its own floor, beside peers, and checked by a plain loop.
 
-    python benchmarks/evaluate.py [--size small|market|msmt17|market+500k] [--rounds 5] [--peers FOLDER]
+    python benchmarks/evaluate.py [--size market] [--rounds 5] [--peers FOLDER]
 
 From features to CMC, mAP and mINP, every measurement in a process of its own, in turns; the fastest round counts:
 
-floor      the bare matrix product, queries x gallery, block by block, and one read of the result: no metric at all
+floor      the bare matrix product, queries x gallery, block by block, and one read of the result: no metric at all; in
+           whole rows or in tiles, whichever is faster
 evaluate   the same features to CMC, mAP and mINP
-on_disk    the same, the gallery a memory map
+on_disk    the same, the gallery a memory map whose pages the system holds already
 
 From a distance matrix that is there already, also in turns: one `read` of it, and `evaluate_distances`.
 
 With --peers, a folder that holds checkouts of deep-person-reid and fast-reid, the same inputs go through their
 evaluators as well, compiled (in `rank_cylib`, build first: python setup.py build_ext --inplace) and, on the first
-queries, in Python; beside the time stands the difference between their numbers and ours.
+queries, in Python: from features, the distances made by PyTorch as both do, and from a distance matrix. Beside the
+time stands the difference between their numbers and ours, of CMC the largest up to rank 50.
 
 loop       the protocol as a plain Python loop over the first queries, in float64: the definition
 
@@ -21,6 +23,7 @@ Memory is the process's peak above what it held once features or matrix were loa
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tempfile
 from functools import partial
@@ -49,7 +52,9 @@ from _common import (
 
 LOOP_QUERIES = 200
 PYTHON_QUERIES = 336  # a peer's Python loop takes a minute for all of Market-1501's
-FULL_ROWS = 50_000  # galleries up to this size meet a block of queries in one product
+WIDE_QUERIES = 421  # a peer's distances of all queries and 500,000 distractors take 20 GiB
+PEER_ROUNDS = 3  # a peer's evaluator takes seconds
+SHAPES = "rows", "tiles"
 PEERS = {
     "fast-reid": "fast-reid/fastreid/evaluation/rank",
     "torchreid": "deep-person-reid/torchreid/metrics/rank",
@@ -60,11 +65,11 @@ def features(folder, size) -> None:
     make(Path(folder), **SIZES[size])
 
 
-def floor(folder) -> dict:
-    """The fastest way that we know to make all scores and read them once."""
+def floor(folder, shape) -> dict:
+    """All scores made and read once, in whole rows of 64 MiB or in tiles: which is faster depends on the sizes."""
     query, gallery, *_ = load(folder)
     start()
-    rows, columns = (1024, 8192) if len(gallery) > FULL_ROWS else ((64 << 20) // (4 * len(gallery)), len(gallery))
+    rows, columns = (1024, 8192) if shape == "tiles" else ((64 << 20) // (4 * len(gallery)), len(gallery))
     block = np.empty(rows * columns, np.float32)
     for a in range(0, len(query), rows):
         q = query[a : a + rows]
@@ -115,38 +120,50 @@ def evaluate_distances(folder) -> dict:
     return evaluate_distances(matrix, *labels).summary()
 
 
-def peer_on(folder, peers, name, python="", queries=None) -> dict:
-    """A peer's evaluator on a distance matrix; `python` makes it use its Python."""
-    matrix, labels = distances(folder)
-    labels = labels[0][:queries], labels[1], labels[2][:queries], labels[3]
+def first(queries, labels) -> list[np.ndarray]:
+    query_pids, gallery_pids, query_camids, gallery_camids = labels
+    return [query_pids[:queries], gallery_pids, query_camids[:queries], gallery_camids]
+
+
+def curves(found) -> dict:
+    return {"mAP": found.mAP, "mINP": found.mINP, "cmc": found.cmc.tolist()}
+
+
+def ours(folder, source, queries) -> dict:
+    """This kit on the first queries, from features or from the distance matrix."""
+    from reidkit import evaluation
+
+    queries = int(queries)
+    if source == "matrix":
+        matrix, labels = distances(folder)
+        return curves(evaluation.evaluate_distances(matrix[:queries], *first(queries, labels)))
+    query, gallery, *labels = load(folder)
+    start()
+    return curves(evaluation.evaluate(query[:queries], gallery, *first(queries, labels)))
+
+
+def theirs(folder, source, queries, peers, name, how) -> dict:
+    """A peer's evaluator, `compiled` or `in Python`; features become distances as both peers make them, by PyTorch."""
+    queries = int(queries)
     sys.path.insert(0, str(Path(peers, PEERS[name]).parent / "rank_cylib"))
-    if python:
-        module = peer(peers, PEERS[name] + ".py")
-        start()
-        cmc, ap, *_ = module.eval_market1501(matrix[:queries], *labels, 50)
+    if how == "compiled":
+        from rank_cy import evaluate_cy as judge
     else:
-        import rank_cy
+        judge = peer(peers, PEERS[name] + ".py").eval_market1501
+    if source == "matrix":
+        matrix, labels = distances(folder)
+        matrix = matrix[:queries]
+    else:
+        import torch
+        from torch.nn.functional import normalize
 
+        torch.set_num_threads(1)
+        query, gallery, *labels = load(folder)
         start()
-        cmc, ap, *_ = rank_cy.evaluate_cy(matrix, *labels, 50, False)
-    return {"mAP": float(np.mean(ap)), "rank1": float(cmc[0])}
-
-
-def compiled(folder, peers, name) -> dict:
-    return peer_on(folder, peers, name)
-
-
-def in_python(folder, peers, name) -> dict:
-    return peer_on(folder, peers, name, python="python", queries=PYTHON_QUERIES)
-
-
-def first_queries(folder) -> dict:
-    """Ours, on the queries that a peer's Python gets."""
-    from reidkit.evaluation import evaluate_distances
-
-    matrix, labels = distances(folder)
-    n = PYTHON_QUERIES
-    return evaluate_distances(matrix[:n], labels[0][:n], labels[1], labels[2][:n], labels[3]).summary()
+        matrix = 1 - torch.mm(normalize(torch.from_numpy(query[:queries])), normalize(torch.from_numpy(gallery)).t())
+        matrix = matrix.numpy()
+    cmc, ap, *inp = judge(matrix, *first(queries, labels), 50)
+    return {"mAP": float(np.mean(ap)), "cmc": np.asarray(cmc).tolist()} | ({"mINP": float(np.mean(inp))} if inp else {})
 
 
 def loop(folder) -> dict:
@@ -180,28 +197,30 @@ def loop(folder) -> dict:
     return worst
 
 
-def beside_peers(here, peers: Path, folder: str, rounds: int) -> dict:
-    """Peers and ours on one distance matrix: seconds, how many times ours they take, memory, difference in mAP."""
+def beside_peers(here, peers: Path, folder: str, size: str, rounds: int) -> dict:
+    """Peers and ours on the same inputs: seconds, how many times ours they take, memory, differences in the numbers."""
     rows = {}
-    for name in PEERS:
-        for how, ours in (("compiled", "evaluate_distances"), ("in_python", "first_queries")):
-            if how == "compiled" and not any(Path(peers, PEERS[name]).parent.glob("rank_cylib/*.so")):
-                continue
-            taken = turns(
-                {"ours": partial(here, ours, folder), "peer": partial(here, how, folder, peers, name)},
-                rounds if how == "compiled" else 1,
-            )
-            numbers = {side: taken[side][0]["result"] for side in taken}
-            rows[f"{name}, {how.replace('_', ' ')}"] = {
-                "queries": "all" if how == "compiled" else PYTHON_QUERIES,
-                "seconds": fastest(taken),
-                "wall": wall(taken),
-                "times_ours": ratios(taken, to="ours")["peer"],
-                "mib_above_matrix": memory(taken),
-                "difference": {
-                    metric: abs(numbers["peer"][metric] - numbers["ours"][metric]) for metric in ("mAP", "rank1")
-                },
-            }
+    for source, name, how in itertools.product(("features", "matrix"), PEERS, ("compiled", "in Python")):
+        built = any(Path(peers, PEERS[name]).parent.glob("rank_cylib/rank_cy*.so"))
+        if not Path(peers, PEERS[name] + ".py").exists() or (how == "compiled" and not built):
+            continue
+        if size == "market+500k" and (source == "matrix" or how == "in Python"):
+            continue
+        part = PYTHON_QUERIES if how == "in Python" else WIDE_QUERIES if size == "market+500k" else None
+        case = (folder, source, part or SIZES[size]["queries"])
+        sides = {"ours": partial(here, "ours", *case), "peer": partial(here, "theirs", *case, peers, name, how)}
+        taken = turns(sides, rounds)
+        mine, their = (taken[side][0]["result"] for side in sides)
+        rows.setdefault(f"from_{source}", {})[f"{name}, {how}" + (f", {part} queries" if part else "")] = {
+            "rounds": rounds,
+            "seconds": fastest(taken),
+            "wall": wall(taken),
+            "times_ours": ratios(taken, to="ours")["peer"],
+            f"mib_above_{source}": memory(taken),
+            "difference": {
+                metric: float(np.abs(np.subtract(their[metric], mine[metric])).max()) for metric in sorted(their)
+            },
+        }
     return rows
 
 
@@ -210,34 +229,50 @@ def main() -> None:
     args = parser.parse_args()
     if args.size not in SIZES:
         parser.error(f"--size {args.size}: choose from {', '.join(SIZES)}")
+    if args.peers and args.size == "msmt17":
+        parser.error("--peers: at --size msmt17 peers take minutes and more than 12 GiB; choose another size")
+    if args.peers and not any(Path(args.peers, file + ".py").exists() for file in PEERS.values()):
+        parser.error(f"--peers {args.peers}: holds none of {', '.join(PEERS.values())}")
 
     def here(name: str, *arguments) -> dict:
         return run(__file__, name, *arguments)
 
     with tempfile.TemporaryDirectory() as folder:
         here("features", folder, args.size)  # in a process of its own: a parent's memory would count as its children's
-        taken = turns({name: partial(here, name, folder) for name in ("floor", "evaluate", "on_disk")}, args.rounds)
+        sides = {shape: partial(here, "floor", folder, shape) for shape in SHAPES}
+        sides |= {name: partial(here, name, folder) for name in ("evaluate", "on_disk")}
+        taken = turns(sides, args.rounds)
+        floors = fastest({shape: taken[shape] for shape in SHAPES})
+        taken = {"floor": taken[min(floors, key=floors.get)]} | {name: taken[name] for name in ("evaluate", "on_disk")}
+        result, from_disk = (taken[name][0]["result"] for name in ("evaluate", "on_disk"))
         report = {
             "what": "features to CMC, mAP and mINP on a CPU, against a bare matrix product and one read",
             **about(),
             "size": args.size,
             **SIZES[args.size],
+            "rounds": args.rounds,
             "seconds": fastest(taken),
             "wall": wall(taken),
+            "floors": floors,
             "ratio_to_floor": ratios(taken, to="floor"),
+            "wall_ratio_to_floor": ratios(taken, to="floor", of="wall"),
             "mib_above_features": {name: memory(taken)[name] for name in ("floor", "evaluate")},
             "process_mib": round(max(one["process_mib"] for one in taken["evaluate"]), 1),
-            "result": taken["evaluate"][0]["result"],
+            "result": result,
+            "on_disk": {
+                "mib_above_queries": memory(taken)["on_disk"],
+                "of_it": "mapped pages of the gallery, which the system may drop",
+                "page_cache": "warm",
+                "largest_difference": max(abs(from_disk[name] - result[name]) for name in result),
+            },
         }
-        if args.size in ("small", "market"):
+        if args.size in ("small", "half-market", "market"):
             report["largest_difference_to_plain_loop"] = here("loop", folder)["result"] | {"queries": LOOP_QUERIES}
             here("matrix", folder)
             given = turns({name: partial(here, name, folder) for name in ("read", "evaluate_distances")}, args.rounds)
-            report["distance_matrix_given"] = {
-                "seconds": fastest(given),
-                "mib_above_matrix": memory(given),
-                "peers": beside_peers(here, args.peers, folder, args.rounds) if args.peers else "not given",
-            }
+            report["distance_matrix_given"] = {"seconds": fastest(given), "mib_above_matrix": memory(given)}
+        if args.peers:
+            report["peers"] = beside_peers(here, args.peers, folder, args.size, min(args.rounds, PEER_ROUNDS))
     write(args.out or default(f"evaluate_{args.size}", args.peers), report)
 
 
