@@ -3,7 +3,8 @@
     python benchmarks/losses.py [--rounds 30] [--peers FOLDER]
 
 features  (64, 2048) and (128, 2048), four images a person under two cameras
-floor     x @ x.T, its sum, and back
+floor     x @ x.T, its sum, and back; quintuplet's own has two products, of pooled features with themselves and of
+          features with the memory
 peers     with --peers, a folder that holds checkouts of deep-person-reid and fast-reid: their hard triplet losses, and
           the center loss in its common public form, distances to all centres and a mask
 
@@ -45,16 +46,21 @@ def cases(n: int, peers) -> dict:
     memory = torch.nn.functional.normalize(torch.randn(int(ids.max()) + 1, DIM, generator=draw))
     memory_camids = torch.empty(len(memory), dtype=torch.int64)
     memory_camids[ids] = camids
+    pooled = (3 * features.detach() + 1).requires_grad_()
     center = losses.CenterLoss(PEOPLE, DIM)
     found = {
         "floor": lambda: (features @ features.T).sum(),
         "batch_hard_triplet": lambda: losses.batch_hard_triplet(features, pids),
         "camera_aware": lambda: losses.camera_aware(features, pids, camids),
         "camera_aware_triplet": lambda: losses.camera_aware_triplet(features, pids, camids),
+        "camera_aware_flipped": lambda: losses.camera_aware_flipped(features, pids, camids),
+        "intra_camera_triplet": lambda: losses.intra_camera_triplet(features, pids, camids),
+        "cross_camera_pull": lambda: losses.cross_camera_pull(features, pids, camids),
         "ccsc": lambda: losses.ccsc(features, pids, camids),
         "contrastive": lambda: losses.contrastive(features, pids),
         "camera_softmax": lambda: losses.camera_softmax(features, ids, camids, memory, memory_camids, temperature=0.07),
-        "quintuplet": lambda: losses.quintuplet(features, features, ids, camids, memory, memory_camids),
+        "quintuplet": lambda: losses.quintuplet(pooled, features, ids, camids, memory, memory_camids),
+        "quintuplet's own floor": lambda: (pooled @ pooled.T).sum() + (features @ memory.T).sum(),
         "CenterLoss": lambda: center(features, pids),
     }
     torchreid = peer(peers, "deep-person-reid/torchreid/losses/hard_mine_triplet_loss.py")
@@ -65,7 +71,7 @@ def cases(n: int, peers) -> dict:
     if fastreid:
         found["fast-reid triplet"] = lambda: fastreid.triplet_loss(features, pids, 0.3, False, True)
     found["center loss, all centres and a mask"] = lambda: masked_center(features, pids, center.centers)
-    return {name: (function, [features, *center.parameters()]) for name, function in found.items()}
+    return {name: (function, [features, pooled, *center.parameters()]) for name, function in found.items()}
 
 
 def measure(functions: dict, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -93,9 +99,12 @@ def main() -> None:
             name: {"ms": round(ms, 3), "over_floor": round(ms / best["floor"], 2), "value": values[name]}
             for name, ms in best.items()
         }
+        own = best["quintuplet"] / best["quintuplet's own floor"]
+        rows[f"{n} x {DIM}"]["quintuplet"]["over_own_floor"] = round(own, 2)
     write(
         args.out or default("losses", args.peers),
-        {"what": "losses, forward and backward on a CPU", **about(), "torch": torch.__version__, "features": rows},
+        {"what": "losses, forward and backward on a CPU", **about(), "torch": torch.__version__}
+        | {"rounds": args.rounds, "features": rows},
     )
 
 
