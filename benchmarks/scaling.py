@@ -3,7 +3,8 @@
     python benchmarks/scaling.py [--step 1.0] [--rounds 2]
 
 A slope of 1 is a cost in proportion to the images, of 2 to their square. --step 2 doubles every size. All on one
-thread, seconds of processor time, the fastest of the rounds; the chart goes to docs/scaling.png.
+thread, seconds of processor time, the fastest of the rounds; the chart goes to docs/scaling.png or, with
+--out, beside that file.
 """
 
 from __future__ import annotations
@@ -106,8 +107,9 @@ def main() -> None:
         sizes, costs = zip(*curve, strict=True)
         slope = np.polyfit(np.log(sizes), np.log(costs), 1)[0]
         curves[name] = {"images": sizes, "seconds": [round(cost, 4) for cost in costs], "slope": round(slope, 2)}
-    write(args.out or RESULTS / "scaling.json", {"what": "seconds on one core by images", **about(), "curves": curves})
-    chart(curves, DOCS / "scaling.png")
+    report = {"what": "seconds on one core by images", **about(), "rounds": args.rounds, "curves": curves}
+    write(args.out or RESULTS / "scaling.json", report)
+    chart(curves, args.out.with_suffix(".png") if args.out else DOCS / "scaling.png")
 
 
 if __name__ == "__main__":

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from _common import RESULTS, about, options, write
+from _common import RESULTS, about, flags, options, write
 
 from reidkit.loading import Batches, normalise
 from reidkit.models import PlainNeck, ReID, resnet50, small_resnet
@@ -30,6 +29,7 @@ from reidkit.samplers import ShuffleSampler
 from reidkit.training import fit
 
 PEOPLE = 751
+ROUNDS = 3
 CASES = {"small": (small_resnet, (64, 32), 64), "resnet50": (resnet50, (256, 128), 8)}
 
 
@@ -42,7 +42,7 @@ def network(backbone) -> ReID:
     return ReID(network, PlainNeck(network.channels), PEOPLE)
 
 
-def rates(backbone, size, batch: int, seconds: float, rounds: int = 3) -> dict[str, float]:
+def rates(backbone, size, batch: int, seconds: float, rounds: int = ROUNDS) -> dict[str, float]:
     rng = np.random.default_rng(0)
     n = 4 * batch
     pixels = rng.integers(0, 256, (n, *size, 3), dtype=np.uint8)
@@ -91,10 +91,8 @@ def main() -> None:
             "images_per_second": {way: round(rate, 1) for way, rate in best.items()},
             "over_plain": {way: round(best[way] / best["plain"], 2) for way in ("fp32", "bf16")},
         }
-    info = Path("/proc/cpuinfo")
-    flags = info.read_text() if info.exists() else ""
-    hardware = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
-    report = {"what": "training steps on one CPU core", **about(), "torch": torch.__version__}
+    hardware = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags()]
+    report = {"what": "training steps on one CPU core", **about(), "torch": torch.__version__, "rounds": ROUNDS}
     write(args.out or RESULTS / "train.json", report | {"bf16_hardware": hardware or "none", "networks": rows})
 
 
