@@ -34,6 +34,8 @@ def array(x) -> np.ndarray:
 
 def sliceable(x):
     """`x` as it is where it is a matrix made or read by slices of rows (an HDF5 data set, say), else :func:`array`."""
+    if hasattr(x, "toarray"):  # a scipy.sparse matrix: what it leaves out is 0, the nearest of all distances
+        raise ValueError("distances are a sparse matrix: missing pairs would be nearest; give a dense one, x.toarray()")
     lazy = all(hasattr(x, name) for name in ("shape", "ndim", "dtype", "__getitem__")) and not hasattr(x, "detach")
     return x if lazy else array(x)
 
@@ -59,7 +61,7 @@ def matrix_of(name: str, matrix: np.ndarray) -> np.ndarray:
 
 
 def positive(name: str, value: int) -> None:
-    if value < 1:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} is {value}; expected a positive integer")
 
 

@@ -5,6 +5,7 @@ Apart from loading.py so that a worker process that decodes need not import torc
 
 import hashlib
 import math
+import operator
 import os
 import time
 import uuid
@@ -83,11 +84,20 @@ def pixels(frame, size=(256, 128), *, cache=None, workers=None, progress=True) -
     OSError
         The cache cannot be written (a full disk, say); nothing half-written stays.
     """
+    if "path" not in frame:
+        raise ValueError(
+            f"the frame has no column 'path', only {', '.join(map(str, frame))}: give a split of a dataset"
+        )
+    try:
+        height, width = map(operator.index, size)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise ValueError(f"size = {size!r}: expected (height, width), two whole numbers of pixels, each at least 1")
     paths = [str(path) for path in frame["path"]]
     if not paths:
         raise ValueError("the frame has no rows: no images to load")
     folder = Path(cache) if cache is not None else cache_dir() / "pixels"
-    height, width = size
 
     contents, reasons = {}, {}  # path -> hash of the file's bytes; path -> what is wrong with it
     for path in tqdm(paths, "reading", delay=2, disable=not progress, unit="img"):

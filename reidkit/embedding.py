@@ -90,6 +90,8 @@ def tsne(
     Distances are Euclidean: L2-normalise the rows first to see what cosine ranking sees.
     """
     features = _finite(features)
+    if components is not None and components < 1:
+        raise ValueError(f"components is {components}: choose at least 1, or None to keep all dimensions")
     bound = (len(features) - 1) / 3  # both libraries look at 3 x perplexity neighbours
     if bound < 1 or features.shape[1] < 2:
         raise ValueError(f"features have shape {features.shape}: t-SNE needs at least 4 points of 2 dimensions")

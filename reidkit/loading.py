@@ -52,7 +52,7 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class Augment:
-    """Random flip, pad-and-crop and random erasing, in this order; normalisation comes before the erasing.
+    """Pad-and-crop, random flip, normalisation and random erasing, in this order.
 
     flip : probability of a horizontal flip.
     pad : pixels of black added on each side before a random crop of the original size; by default 10 at height 256
@@ -76,6 +76,10 @@ class Augment:
                 raise ValueError(f"{name} = {getattr(self, name)} is a probability: choose from 0 to 1")
         if self.pad is not None and self.pad < 0:
             raise ValueError(f"pad = {self.pad} pixels: choose 0 or more")
+        for name, most in (("erase_area", 1), ("erase_ratio", np.inf)):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= most:
+                raise ValueError(f"{name} = {(low, high)}: choose 0 < low <= high" + (" <= 1" if most == 1 else ""))
 
     def draw(self, rng: np.random.Generator, n: int, size: tuple[int, int]) -> Draws:
         """The choices for n images of size (height, width). Erasing draws last: with it, flips stay as they were."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -141,7 +142,8 @@ def fit(
         `before_epoch` a checkpoint due in mid-epoch waits for the epoch's end: resuming begins with `before_epoch`.
         What cannot be compared (the objective, the images) must be the caller's care.
     precision
-        "no" (float32) or "bf16": the model's forward under autocast, its outputs back in float32 for the losses.
+        "no" (float32) or "bf16": the model's forward under autocast, its outputs back in float32 for the losses. Slow,
+        with a warning, on an x86 processor without avx512_bf16 or AMX.
     device
         Default: the launch's own, else the accelerator if there is one, else the CPU.
     progress
@@ -197,6 +199,8 @@ def fit(
         if checkpoint is not None and here.rank == 0:
             checkpoints.save(checkpoint, {"settings": settings} | {k: v.state_dict() for k, v in kept.items()})
 
+    if precision == "bf16" and here.device.type == "cpu" and here.rank == 0 and _emulates_bf16():
+        warnings.warn("this processor only emulates bf16: a step takes several times as long as 'no'", stacklevel=2)
     agree(here, (tensor for module in modules for tensor in (*module.parameters(), *module.buffers())))
     shown = bar(steps, "fit", "step", show=progress and here.rank == 0, initial=run.step)
     with shown, callers_randomness_kept(here.device), _last_outputs(model, here.device, precision) as outputs:
@@ -398,6 +402,12 @@ def _last_outputs(model: nn.Module, device: torch.device, precision: str) -> Ite
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _emulates_bf16() -> bool:
+    """Whether this is an x86 processor that cannot multiply bfloat16 itself."""
+    own = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.cpu._is_avx2_supported() and not own
 
 
 def _fractions(**values: float) -> None:

@@ -113,6 +113,17 @@ def test_pixels_of_nothing(frame):
         pixels(frame[:0], SIZE)
 
 
+@pytest.mark.parametrize("size", [(0, 64), (-8, 8), 128, (16, 8, 3), (16.5, 8)])
+def test_a_size_that_is_none(frame, size):
+    with pytest.raises(ValueError, match=r"expected \(height, width\)"):
+        pixels(frame, size)
+
+
+def test_a_frame_without_paths(frame):
+    with pytest.raises(ValueError, match="no column 'path', only file, pid"):
+        pixels(frame.rename(columns={"path": "file"}).assign(pid=1)[["file", "pid"]], SIZE)
+
+
 BAD = {
     "empty": (lambda path: path.write_bytes(b""), "empty file"),
     "truncated jpeg": (lambda path: path.write_bytes(jpeg()[: len(jpeg()) // 2]), "truncated"),

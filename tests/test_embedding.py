@@ -183,6 +183,8 @@ def test_tsne_refuses_a_perplexity_that_the_points_do_not_allow(n, perplexity, a
 def test_tsne_of_few_points():
     assert tsne(blobs(5)[0]).shape == (5, 2)
     assert tsne(blobs(12)[0], components=None).shape == (12, 2)
+    with pytest.raises(ValueError, match="components is -3"):
+        tsne(blobs(12)[0], components=-3)
     with pytest.raises(ValueError, match=r"\(3, 8\)"):
         tsne(blobs(3)[0])
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from sklearn.metrics import average_precision_score
 
 from reidkit import _ranking, _ranking_torch
@@ -328,6 +329,7 @@ def spoilt(value):
         ({"ap": "area"}, "ap is 'area'; expected one of 'step', 'trapezoid'"),
         ({"ties": "none"}, "ties is 'none'; expected one of"),
         ({"max_rank": 0}, "max_rank is 0; expected a positive integer"),
+        ({"max_rank": 5.5}, "max_rank is 5.5; expected a positive integer"),
     ],
 )
 def test_bad_input_is_one_clear_error(bad, message):
@@ -340,6 +342,8 @@ def test_bad_input_is_one_clear_error(bad, message):
 def test_bad_distances_are_refused_by_name():
     labels = [1, 2], [1, 2, 0], [0, 0], [1, 1, 1]
     table = np.ones((2, 3))
+    with pytest.raises(ValueError, match="distances are a sparse matrix"):
+        evaluate_distances(csr_array(table), *labels)
     table[1, 2] = np.nan
     with pytest.raises(ValueError, match=r"distances\[1, 2\] is nan"):
         evaluate_distances(table, *labels)

@@ -122,7 +122,11 @@ def test_erasing_where_nothing_fits_leaves_images_whole():
     assert (box == 0).all()
 
 
-@pytest.mark.parametrize("wrong", [{"flip": 1.5}, {"erase": -0.1}, {"pad": -1}])
+WRONG = [{"flip": 1.5}, {"erase": -0.1}, {"pad": -1}]
+WRONG += [{"erase_area": (-1, 2)}, {"erase_area": (0.4, 0.1)}, {"erase_ratio": (0, 1)}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_augment_refuses_wrong_settings_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Augment(**wrong)

@@ -217,6 +217,7 @@ GOOD = {"query": np.eye(4, dtype=np.float32), "gallery": np.eye(4, dtype=np.floa
         ({"gallery": np.ones((3, 4))}, "query is float32, gallery is float64"),
         ({"query": np.full((2, 4), np.nan, np.float32)}, "query row 0 holds NaN"),
         ({"k1": 0}, "k1 is 0"),
+        ({"k1": 2.5}, "k1 is 2.5; expected a positive integer"),
         ({"k2": 0}, "k2 is 0"),
         ({"lambda_value": 1.5}, "lambda_value is 1.5"),
         ({"power": 0}, "power is 0"),

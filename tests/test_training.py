@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import signal
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -250,6 +251,7 @@ def test_an_optimizer_of_ones_own_keeps_its_rates():
     assert [group["lr"] for group in optimizer.param_groups] == [0.0, 0.1]
 
 
+@pytest.mark.filterwarnings("ignore:this processor only emulates bf16")
 def test_bf16_then_float32_in_one_notebook():
     kinds = []
 
@@ -267,6 +269,7 @@ def test_bf16_then_float32_in_one_notebook():
     np.testing.assert_allclose(frames[0]["id"], frames[1]["id"], atol=0.05)
 
 
+@pytest.mark.filterwarnings("ignore:this processor only emulates bf16")
 def test_an_error_within_bf16_leaves_autocast():
     def objective(model, batch, step):
         return {"id": model(batch.images[:, :2]).logits.sum()}
@@ -274,6 +277,18 @@ def test_an_error_within_bf16_leaves_autocast():
     with pytest.raises(RuntimeError, match="channels"):
         fit(Net(), objective, Stub(), steps=1, precision="bf16", progress=False)
     assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("have", [(), ("avx2",), ("avx2", "avx512_bf16"), ("avx2", "amx_tile")])
+def test_emulated_bf16_is_one_warning(monkeypatch, have):
+    for flag in ("avx2", "avx512_bf16", "amx_tile"):
+        monkeypatch.setattr(torch.cpu, f"_is_{flag}_supported", lambda flag=flag: flag in have)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(Net(), identify, Stub(), steps=2, precision="bf16", device="cpu", progress=False)
+        fit(Net(), identify, Stub(), steps=1, device="cpu", progress=False)
+    said = [str(one.message) for one in caught if "bf16" in str(one.message)]
+    assert len(said) == (have == ("avx2",))
 
 
 def test_channels_last():
