@@ -173,7 +173,9 @@ class ReRanked:
         first, n = len(self), len(self.images)
         if self.kept is None:
             rows = np.empty((stop - start, self.shape[1]), self.dtype)
-            self.images.between(start, stop, first, n, out=rows)
+            step = n if self.images.gallery.dtype == self.dtype else TILE[1]  # what must be converted, in pieces
+            for a, b in self.images.spans(step, start=first):
+                self.images.between(start, stop, a, b, out=rows[:, a - first : b - first])
         else:
             rows = self.kept[start:stop].copy()
         np.maximum(rows, 0, out=rows)

@@ -1,5 +1,7 @@
 """Re-ranking against a plain loop from its definition, in matrix and in slices, and as the evaluator reads it."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -135,6 +137,22 @@ def test_tiles_rows_and_slices_change_nothing(monkeypatch, keep):
     np.testing.assert_array_equal(np.asarray(rows), rows[:])
     streamed = evaluate_distances(rows, *labels)
     np.testing.assert_allclose(streamed.ap, evaluate_distances(whole, *labels).ap, atol=1e-6)
+
+
+def test_a_half_precision_gallery_is_converted_in_pieces(monkeypatch):
+    rng = np.random.default_rng(0)
+    query, gallery = (rng.standard_normal((n, 1024)).astype(np.float16) for n in (8, 2000))
+    whole = rerank(query, gallery)
+    monkeypatch.setattr(reranking, "TILE", (64, 200))
+    monkeypatch.setattr(reranking, "KEEP_BYTES", 0)
+    rows = rerank_rows(query, gallery)
+    tracemalloc.start()
+    try:
+        np.testing.assert_allclose(rows[:], whole, atol=1e-6)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < gallery.size * 4 / 3  # all of it in float32 would be three times as much
 
 
 def test_the_evaluator_never_asks_for_the_whole_matrix(monkeypatch):
