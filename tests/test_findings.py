@@ -8,12 +8,17 @@ from reidkit import ledger
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 HALF = ", gap 0.5"
+LONGER = "M5, trained as much longer"
 FINDINGS = [
+    ("01_identification_verification", "ResNet-50 (I+V)", "ResNet-50 (I)"),
+    ("01_identification_verification", "ResNet-50 (I+contrastive)", "ResNet-50 (I+V)"),
     ("02_ccsc", "baseline+CCSC", "baseline"),
     ("02_ccsc", "baseline+CCSC, gap 0, stand-in", "baseline, gap 0, stand-in"),
     ("03_dcaml", "ResNet50+ID+CA", "ResNet50+ID"),
     ("03_dcaml", "ResNet50+ID+CA, summed", "ResNet50+ID"),
     ("03_dcaml", "ID + cross-camera pull", "ResNet50+ID"),
+    ("04_precise_ics", "M7", LONGER),
+    ("04_precise_ics", "M7, singles dropped", LONGER),
     ("05_pirid", "PIRID", "PIRID-1"),
     ("05_pirid", "PIRID" + HALF, "PIRID-1" + HALF),
     ("05_pirid", "true labels", "PIRID-1"),
