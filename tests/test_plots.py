@@ -381,6 +381,23 @@ def test_embedding_map_draws_prototypes_as_stars_and_keeps_them_in_view():
     assert picture.legends[1].get_texts()[-1].get_text() == "prototype"
 
 
+def test_embedding_map_tells_whose_prototypes_they_are():
+    centres, looks = [[50.0, 50.0], [0.0, 1.0]], identity_markers(PIDS)
+    for pictures in (None, crops()):
+        picture = plots.embedding_map(cloud(), PIDS, CAMIDS, prototypes=centres, prototype_pids=[11, 2], crops=pictures)
+        drawn = [c for c in picture.axes[0].collections if c.get_zorder() == 4]
+        assert [c.get_offsets().tolist()[0] for c in drawn] == centres
+        for collection, pid in zip(drawn, (11, 2), strict=True):
+            shape = matplotlib.markers.MarkerStyle(looks[pid][0])
+            expected = shape.get_path().transformed(shape.get_transform())
+            assert np.allclose(collection.get_paths()[0].vertices, expected.vertices)
+        assert {"2", "7", "11", "large: prototype"} <= set(texts(picture))
+    with pytest.raises(ValueError, match="prototype_pids .5. are not among"):
+        plots.embedding_map(cloud(), PIDS, CAMIDS, prototypes=centres, prototype_pids=[5, 2])
+    with pytest.raises(ValueError, match="lengths differ"):
+        plots.embedding_map(cloud(), PIDS, CAMIDS, prototypes=centres, prototype_pids=[2])
+
+
 def test_embedding_map_pins_crops_at_their_points():
     images, points = crops(), cloud()
     picture = plots.embedding_map(points, np.arange(N) + 100, CAMIDS, crops=images)

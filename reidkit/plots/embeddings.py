@@ -31,12 +31,20 @@ def identity_markers(pids) -> dict[int, tuple[str, bool]]:
 
 @styled
 def embedding_map(
-    points, pids, camids, *, title: str = "", stats: Mapping | None = None, prototypes=None, crops=None
+    points,
+    pids,
+    camids,
+    *,
+    title: str = "",
+    stats: Mapping | None = None,
+    prototypes=None,
+    prototype_pids=None,
+    crops=None,
 ) -> Picture:
     """One embedding as a map of points. See `embedding_maps`, of which this is the case of a single panel.
 
     points      (N, 2)      stats       {"mAP", "camera_bias", "silhouettes"}
-    prototypes  (M, 2)      crops       (N, H, W, 3)
+    prototypes  (M, 2)      prototype_pids  (M,)      crops  (N, H, W, 3)
     """
     return embedding_maps(
         {title: points},
@@ -44,6 +52,7 @@ def embedding_map(
         camids,
         stats=None if stats is None else {title: stats},
         prototypes=None if prototypes is None else {title: prototypes},
+        prototype_pids=prototype_pids,
         crops=crops,
     )
 
@@ -56,6 +65,7 @@ def embedding_maps(
     *,
     stats: Mapping[str, Mapping] | None = None,
     prototypes: Mapping[str, np.ndarray] | None = None,
+    prototype_pids=None,
     crops=None,
     columns: int | None = None,
 ) -> Picture:
@@ -74,7 +84,9 @@ def embedding_maps(
     stats       {title: {"mAP": fraction, "camera_bias": float, "silhouettes": (by identity, by camera)}},
                 each optional
     prototypes  {title: (M, 2)}: cluster centres, drawn as white stars
-    crops       (N, H, W, 3): draw the crops themselves, framed in the camera's colour, in place of markers
+    prototype_pids  (M,) int among pids: whose centres they are; then each is its person's marker, large and white
+    crops       (N, H, W, 3): draw the crops themselves, framed in the camera's colour, in place of markers; with
+                prototype_pids each has its person's marker at its corner
     columns     panels in a row (default: up to 4)
     """
     if not panels:
@@ -91,10 +103,18 @@ def embedding_maps(
             raise ValueError(f"no panel called {sorted(given.keys() - points.keys())[0]!r} among {list(points)}")
     pids, camids = np.asarray(pids), np.asarray(camids)
     colours = camera_colours(camids)
-    markers = identity_markers(pids) if crops is None else {}
+    markers = identity_markers(pids) if crops is None or prototype_pids is not None else {}
+    if prototype_pids is not None and not set(map(int, prototype_pids)) <= markers.keys():
+        raise ValueError(
+            f"prototype_pids {sorted(set(map(int, prototype_pids)) - markers.keys())} are not among the pids"
+        )
+    for title, centres in (prototypes or {}).items():
+        same_length(**{f"prototypes {title}".strip(): centres, "prototype_pids": prototype_pids})
 
     texts = {title: _heading((stats or {}).get(title)) for title in points}
-    keys = _keys(colours, markers, prototypes is not None)
+    star = (None, "prototype") if prototypes is None else ("*", "prototype")
+    star = star if prototype_pids is None else ("o", "large: prototype")
+    keys = _keys(colours, markers, *star)
 
     # Placed by ruler, in inches: panels of one size, their headings above, the keys below.
     columns = columns or min(len(points), 4)
@@ -122,10 +142,23 @@ def embedding_maps(
         if crops is None:
             _scatter(axes, p, pids, camids, colours, markers, size=30 if columns > 2 else 46)
         else:
-            _pin_crops(axes, p, crops, camids, colours, reach)
+            corners = _pin_crops(axes, p, crops, camids, colours, reach)
+            for pid, (marker, filled) in markers.items():
+                look = {
+                    "facecolor": "#BBBBBB" if filled else "white",
+                    "edgecolor": INK,
+                    "linewidth": 0.8,
+                    "zorder": 3.5,
+                }
+                axes.scatter(*corners[pids == pid].T, marker=marker, s=30, **look)
         if prototypes is not None and title in prototypes:
             stars = np.asarray(prototypes[title], dtype=float)
-            axes.scatter(*stars.T, marker="*", s=130, facecolor="white", edgecolor=INK, linewidth=1.1, zorder=4)
+            look = {"facecolor": "white", "edgecolor": INK, "zorder": 4}
+            if prototype_pids is None:
+                axes.scatter(*stars.T, marker="*", s=130, linewidth=1.1, **look)
+            else:
+                for at, pid in zip(stars, prototype_pids, strict=True):
+                    axes.scatter(*at, marker=markers[int(pid)][0], s=200, linewidth=1.8, **look)
         for j, line in enumerate(reversed(titles[title] + texts[title])):
             bold = j >= len(texts[title])
             axes.annotate(
@@ -183,8 +216,9 @@ def _scatter(axes: Axes, points, pids, camids, colours, markers, size) -> None:
         axes.scatter(*points[mine].T, marker=marker, s=size, label=str(pid), zorder=3, alpha=0.92, **look)
 
 
-def _pin_crops(axes: Axes, points, crops, camids, colours, reach) -> None:
-    """Crops as markers, small enough that N of them can share the panel."""
+def _pin_crops(axes: Axes, points, crops, camids, colours, reach) -> np.ndarray:
+    """Crops as markers, small enough that N of them can share the panel; their upper right corners (N, 2)."""
+    corners = []
     tall = 2 * reach * float(np.clip(0.9 / np.sqrt(len(points)), 0.035, 0.12))
     for (x, y), image, camid in zip(points, crops, camids, strict=True):
         wide = tall * np.shape(image)[1] / np.shape(image)[0]
@@ -192,9 +226,11 @@ def _pin_crops(axes: Axes, points, crops, camids, colours, reach) -> None:
         axes.imshow(image, extent=(left, left + wide, bottom, bottom + tall), aspect="auto", zorder=3)
         frame = {"edgecolor": colours[int(camid)], "linewidth": 1.3, "fill": False, "zorder": 3}
         axes.add_patch(Rectangle((left, bottom), wide, tall, **frame))
+        corners.append((left + wide, bottom + tall))
+    return np.array(corners)
 
 
-def _keys(colours, markers, stars: bool) -> list[tuple[str, list[Line2D], list[str]]]:
+def _keys(colours, markers, star: str | None, word: str) -> list[tuple[str, list[Line2D], list[str]]]:
     """(title, handles, words) of the legends: cameras by colour, identities by marker."""
 
     def dot(marker, face, edge, width, size=7):
@@ -204,9 +240,9 @@ def _keys(colours, markers, stars: bool) -> list[tuple[str, list[Line2D], list[s
     keys = [("colour = camera", squares, [camera_name(camid) for camid in colours])]
     shapes = [dot(m, "#BBBBBB" if f else "white", INK, 0.6 if f else 1.3) for m, f in markers.values()]
     words = [str(pid) for pid in markers]
-    if stars:
-        shapes.append(dot("*", "white", INK, 1.1, 11))
-        words.append("prototype")
+    if star:
+        shapes.append(dot(star, "white", INK, 1.1, 11))
+        words.append(word)
     if shapes:
         keys.append(("marker = identity", shapes, words))
     return keys
