@@ -742,10 +742,11 @@ START, CONTROL, DROPPED = "start, not trained", "M5, trained as much longer", "M
 FROM_M5 = {CONTROL: "control", "M6": "M6", "M7": "M7", DROPPED: "M7 dropped", "M8": "M8"}
 
 
-def both_stages(rows, from_m5=tuple(FROM_M5), *, seeds=seeds, **how):
-    """Rows of stage 1, then the rows that start from M5: the table, and what M5 left, by seed. `how` goes to `first_stage`."""
+def both_stages(rows, from_m5=tuple(FROM_M5), *, seeds=seeds, more=None, **how):
+    """Rows of stage 1 (and `more` before them), then the rows that start from M5: the table, and what M5 left, by seed. `how` goes to `first_stage`."""
     keep = ("M1", "M3", "M5")
-    first = ablate({name: first_stage(row, keep=name in keep, **how) for name, row in rows.items()}, seeds)
+    stages = {name: first_stage(row, keep=name in keep, **how) for name, row in rows.items()}
+    first = ablate((more or {}) | stages, seeds)
     m5 = first[(first.variant == "M5") & first.stage_1.notna()]
     trained = dict(zip(m5.seed, m5.stage_1, strict=True))
     where = {name: how[name] for name in ("gap", "prepare") if name in how}
@@ -756,10 +757,10 @@ def both_stages(rows, from_m5=tuple(FROM_M5), *, seeds=seeds, **how):
 KEPT = ["stage_1", "history", "watch", "centres", "query", "gallery"]
 for seed in seeds:  # rendered and decoded here, on all cores; the workers then only open them
     bench.decode(data_for(seed), size)
-kept, trained = both_stages(ROWS)
-kept = pd.concat([ablate({START: not_trained}, seeds), kept], ignore_index=True)
+kept, trained = both_stages(ROWS, more={START: not_trained})
 table = kept.drop(columns=KEPT, errors="ignore").assign(length="short", gap=gap)
 DATASET = dataset if dataset in ("dukemtmc", "msmt17") else "market1501"  # whose printed numbers stand beside ours
+TABLE_3 = "dukemtmc" if DATASET == "dukemtmc" else "market1501"  # which has none for MSMT17
 ledger.beside(table, "precise-ics", DATASET, ["mAP", "rank1"], table=2)
 
 # %% [markdown]
@@ -871,9 +872,11 @@ def along(model, bank):
 
 
 by_instance, by_centroid = along(*trained[seeds[0]])
-print(
-    f"Instance term {by_instance:+.2f}, centroid term {by_centroid:+.2f} (1 = the same direction, 0 = nothing in common)."
+cosines = ", ".join(
+    f"{name} term {value:+.2f}" if np.isfinite(value) else f"no {name} hinge active"
+    for name, value in (("instance", by_instance), ("centroid", by_centroid))
 )
+print(f"{cosines} (1 = the same direction, 0 = nothing in common).")
 
 # %% [markdown]
 # **M6's over-fitting**, which the paper conjectures: mAP on the training people (every one known across cameras, only for this measurement) less mAP on the test people, for the rows that start from M5. A model that learns less has less to lose, so the ratio of the two stands beside the difference. In `long` the test ranks more people than
@@ -952,11 +955,7 @@ def association_rows(kept):
 
 
 pairs = association_rows(kept)
-display(
-    ledger.beside(
-        pairs, "precise-ics", "dukemtmc" if DATASET == "dukemtmc" else "market1501", ["precision", "recall"], table=3
-    )
-)
+display(ledger.beside(pairs, "precise-ics", TABLE_3, ["precision", "recall"], table=3))
 plots.ablation_chart(pairs, ["precision", "recall"])
 
 # %%
@@ -984,7 +983,10 @@ def sweep(kept, shares=(0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)):
 
 
 swept = sweep(kept)
-plots.dial_chart(swept, ["precision", "recall"], x="S / N", hue="rule")
+picture = plots.dial_chart(swept, ["precision", "recall"], x="S / N", hue="rule")
+for axes in picture.axes:
+    axes.set_xticks([0, 0.5, 1, 1.5, 2])
+picture
 
 # %% [markdown]
 # The same as a curve of precision over recall; S grows along each line from its left end, and the ring is S = N, which on the reciprocal line is the paper's choice.
@@ -1040,15 +1042,17 @@ for name in course.index.unique("variant"):
     print(
         f"{name}, {mean.mAP[name]:.1%} mAP: precision {of.precision[0]:.0%} before training, {of.precision[low]:.0%} at its lowest (step {low}), {of.precision[last]:.0%} at the end; recall {of.recall[0]:.0%}, {of.recall[low]:.0%} and {of.recall[last]:.0%}."
     )
-of = course.loc["M5"]
-print(
-    "Is training worth it for the guesses? "
-    + (
-        "Yes, M5's are more precise at the end than before the first step"
-        if of.precision.iloc[-1] > of.precision[0]
-        else "Not yet: M5's are no more precise at the end than before the first step"
+by_seed = watched[watched.variant == "M5"].pivot(index="seed", columns="step", values=["precision", "recall"])
+moved = {
+    words: ", ".join(
+        f"{metric} {100 * (by_seed[metric][last] - by_seed[metric][then]).mean():+.1f} points ({', '.join(f'{100 * d:+.0f}' for d in by_seed[metric][last] - by_seed[metric][then])} by seed)"
+        for metric in ("precision", "recall")
     )
-    + f" ({of.precision[0]:.1%} and {of.precision.iloc[-1]:.1%}). Would stage 2 be served better later? In the last eighth M5's precision moves by {100 * (of.precision.iloc[-1] - of.precision.iloc[-2]):+.1f} points, its recall by {100 * (of.recall.iloc[-1] - of.recall.iloc[-2]):+.1f}; the long run below has both lengths."
+    for words, then in (("all of stage 1", 0), ("its last eighth", of.index[-2]))
+}
+print(
+    f"Does training the memory make better guesses? Over all of stage 1 M5's move by: {moved['all of stage 1']}. "
+    f"Would stage 2 have been better served later? Over its last eighth they still move by: {moved['its last eighth']}; the long run below has both lengths."
 )
 
 
@@ -1151,7 +1155,7 @@ plots.ranked_lists(
     {name: lists[name].relevant[chosen] for name in shown},
     query_camids=data.query.camid.iloc[chosen],
     gallery_camids=data.gallery.camid,
-    labels=[" → ".join(f"{100 * ap[name][i]:.0f}" for name in shown) for i in chosen],
+    labels=["\n".join(f"{name}: {100 * ap[name][i]:.0f}" for name in shown) for i in chosen],
 )
 
 # %%
@@ -1312,22 +1316,30 @@ def reasons(rows):
     """Why a claim fared as it did, by its id; what needs a row that `rows` lack is left out."""
     has = set(rows.variant[rows.mAP.notna()])
 
-    def both(a, b, metric="mAP"):
+    def both(a, b):
         longer = [a + LONG_STAGE, b + LONG_STAGE]
-        more = f" (with the longer stage 1 {points(rows, *longer, metric)})" if {*longer} <= has else ""
-        return points(rows, a, b, metric) + more
+        return points(rows, a, b) + (f" (with the longer stage 1 {points(rows, *longer)})" if {*longer} <= has else "")
 
-    by = rows.groupby("variant")
-    ratio = (by.train_mAP.mean() / by.mAP.mean()).round(2)
+    def gain(a, b):
+        return ledger.paired(rows, a, b, "mAP").mean
+
+    longer = {"M3" + LONG_STAGE, "M1" + LONG_STAGE} <= has
+    faster = longer and gain("M3" + LONG_STAGE, "M1" + LONG_STAGE) < gain("M3", "M1") / 2
+    ratio = rows.groupby("variant").train_mAP.mean() / rows.groupby("variant").mAP.mean()
+    joined = rows[rows.variant == "association"].precision.mean()
     return {
-        "ics-2": f"a matter of how far training goes: the memory starts from features, the branches from nothing; M3 less M1 {both('M3', 'M1')}",
-        "ics-5": f"M5 less M3 {both('M5', 'M3')}: see the sizes of the hinges",
-        "ics-6": f"M5 less M4 {points(rows, 'M5', 'M4')}: the centroid hinge pulls and pushes along the ID loss's own directions (cosine of the gradients {by_centroid:+.2f}), the instance hinge less so ({by_instance:+.2f})",
-        "ics-10": f"the smaller gap is that of the model that learns less (M7 less M6 {points(rows, 'M7', 'M6')} on the test people); as ratios of train to test M6 has {ratio['M6']:.2f}, M7 {ratio['M7']:.2f}",
-        "ics-11": f"M7 less M5 {both('M7', 'M5')}, but less M5 trained as much longer {both('M7', CONTROL)}: that is what the guesses are worth",
-        "ics-12": f"identities with a label of their own are negatives of their own person, under another camera: against M5, M7 moves the bias by {points(rows, 'M7', 'M5', 'bias')}, without them by {points(rows, DROPPED, 'M5', 'bias')}",
-        "ics-17": f"M5 and M3 differ by {points(rows, 'M5', 'M3')} in mAP: see ics-5",
-        "ics-18": f"M7's guesses join strangers and part people; with true labels (M8 less M5) the silhouette moves by {100 * (by.silhouette_identity.mean()['M8'] - by.silhouette_identity.mean()['M5']):+.1f} hundredths",
+        "ics-2": f"M3 less M1 {both('M3', 'M1')}; the memory starts from features, the branches from nothing"
+        + (", and what is left after more training says that it is a matter of how fast they learn" if faster else ""),
+        "ics-5": f"M5 less M3 {both('M5', 'M3')}; see the size of the hinges beside the ID loss",
+        "ics-6": f"M5 less M4 {points(rows, 'M5', 'M4')}; "
+        + ("the centroid hinge pulls and pushes along the ID loss's own directions; " if by_centroid > 0.5 else "")
+        + f"cosines of the gradients in the run above: {cosines}",
+        "ics-10": ("M6 learns less and so has less to lose" if gain("M7", "M6") > 0 else "M6 does not learn less")
+        + f" (M7 less M6 {points(rows, 'M7', 'M6')} on the test people); the ratios of train to test are {ratio['M6']:.2f} for M6, {ratio['M7']:.2f} for M7",
+        "ics-11": f"M7 less M5 {both('M7', 'M5')}; less M5 trained as much longer, which is what the guesses are worth, {both('M7', CONTROL)}",
+        "ics-12": f"an identity with a label of its own is a negative of its own person under another camera: against M5, M7 moves the bias by {points(rows, 'M7', 'M5', 'bias')}, without them by {points(rows, DROPPED, 'M5', 'bias')}",
+        "ics-17": f"M5 less M3 {points(rows, 'M5', 'M3')} in mAP: see ics-5",
+        "ics-18": f"M7 trains on guesses: of the pairs that it takes for one person {1 - joined:.0%} are two",
     }
 
 
@@ -1383,8 +1395,7 @@ if long is not None and long.variant.str.endswith(LONG_STAGE).any():
 
 # %%
 if long is not None:
-    market = "dukemtmc" if DATASET == "dukemtmc" else "market1501"
-    display(ledger.beside(long[long.precision.notna()], "precise-ics", market, ["precision", "recall"], table=3))
+    display(ledger.beside(long[long.precision.notna()], "precise-ics", TABLE_3, ["precision", "recall"], table=3))
     hinged = [name + more for more in ("", LONG_STAGE, TWO) for name in ("M3", "M4", "M5")]
     display(hinges(long[long.variant.isin(hinged)]))
     if {"M3" + TWO, "M4" + TWO, "M5" + TWO} <= set(long.variant):
@@ -1394,27 +1405,30 @@ if long is not None:
 
 
 # %% [markdown]
-# **The distance to full supervision over the camera gap.** First the rows themselves, then M8 less each M7 in the same world. The stand-in never saw cameras differ, so from there the dial also measures the distance from home; the curves from scratch have no home to leave. A distance can be no larger than M8's own level: where
+# **The distance to full supervision over the camera gap.** First the rows themselves, then how far each M7 is below M8 in the same world. The stand-in never saw cameras differ, so from there the dial also measures the distance from home; the curves from scratch have no home to leave. A distance can be no larger than M8's own level: where
 # M8 has learned little, it is small for that reason alone.
 
 # %%
 def distances(rows, dial):
-    """M8 less M7, and less M7 without singles, in one row a seed and setting; `rows` has the bare name in `row`."""
+    """How far M7, with and without its singles, is below M8, a row a seed and setting; `rows` has the bare name in `row`."""
     wide = rows.pivot(index=[*dial, "seed"], columns="row", values="mAP")
-    parts = [(wide.M8 - wide[name]).rename("mAP").reset_index().assign(row=f"M8 − {name}") for name in ("M7", DROPPED)]
-    return pd.concat([*parts, wide.M8.rename("mAP").reset_index().assign(row="M8")], ignore_index=True)
+    parts = {"M7": wide.M8 - wide.M7, "M7, dropped": wide.M8 - wide[DROPPED]}
+    return pd.concat(
+        [
+            pd.DataFrame({"mAP below M8": below, "mAP of M8": wide.M8}).reset_index().assign(row=name)
+            for name, below in parts.items()
+        ],
+        ignore_index=True,
+    )
 
 
 def tell_distances(table, dial):
     """A sentence for each setting, from the table of `distances`."""
     for setting, part in table.groupby(dial):
-        of = part.groupby("row").mAP.mean() * 100
+        below = 100 * part.groupby("row")["mAP below M8"].mean()
         print(
-            ", ".join(
-                f"{name} {value:g}" if not isinstance(value, str) else f"from {value}"
-                for name, value in zip(dial, setting, strict=True)
-            )
-            + f": M8 {of['M8']:.1f} % mAP; M7 is {of['M8 − M7']:.1f} points below it, without its singles {of['M8 − ' + DROPPED]:.1f}."
+            ", ".join(f"{name} {value}" for name, value in zip(dial, setting, strict=True))
+            + f": M8 has {part['mAP of M8'].mean():.1%} mAP; M7 is {below['M7']:.1f} points below it, without its singles {below['M7, dropped']:.1f}."
         )
 
 
@@ -1422,11 +1436,10 @@ if long is not None and "start" in long and long.start.notna().any():
     dial = long[long.start.notna()]
     main = long[long.variant.isin(["M5", "M7", DROPPED, "M8"]) & long.seed.isin(dial.seed)]
     dial = pd.concat([dial, main.assign(row=main.variant, start="stand-in")], ignore_index=True)
-    dial = dial.assign(start=dial.start.replace("stand-in", "the stand-in"))
-    display(plots.dial_chart(dial.assign(line=dial.row + ", from " + dial.start), ["mAP", "bias"], hue="line"))
+    lines = dial.row + ", from " + dial.start.replace("stand-in", "the stand-in")
+    display(plots.dial_chart(dial.assign(line=lines), ["mAP", "bias"], hue="line"))
     between = distances(dial, ["start", "gap"])
-    between = between.assign(line=between.row + ", from " + between.start)
-    display(plots.dial_chart(between[between.row != "M8"], hue="line"))
+    display(plots.dial_chart(between.assign(line=between.row + ", " + between.start), "mAP below M8", hue="line"))
     tell_distances(between, ["start", "gap"])
 
 # %% [markdown]
