@@ -1374,7 +1374,7 @@ else:
     print("No long results are stored yet: python -m reidkit run 04 --profile long makes them.")
 
 # %% [markdown]
-# **Two lengths of stage 1.** With the first stage trained to the end, more of the same is worth less, and the second stage has to show what it is worth. Then the association and the hinges at both lengths, and, where they are stored, with two tracklets a camera.
+# **Two lengths of stage 1.** What is left to learn from more of the same after a longer first stage, and what is the second stage worth then? Then the association and the hinges at both lengths, and, where they are stored, with two tracklets a camera.
 
 # %%
 if long is not None and long.variant.str.endswith(LONG_STAGE).any():
