@@ -13,7 +13,7 @@ import numpy as np
 from reidkit._ranking import TILE_BYTES, Labels, Plan, ahead, take_out, tiles
 
 WIDE = 1 << 15  # columns from which this way is the faster one
-ROWS, COLUMNS = 1024, 16384  # scores at a time, 64 MiB at most: long features come in smaller tiles
+ROWS, COLUMNS = 1024, 8192  # scores at a time, 32 MiB; long features are read in smaller tiles
 TWINS = 1024  # different features that repeat; more of them are left to whole rows
 
 
@@ -55,8 +55,7 @@ def count(query: np.ndarray, gallery: np.ndarray, labels: Labels, metric: str, t
                 values[begin[one] + i : begin[one] + i + len(at)] = row
 
     found = []
-    budget = min(TILE_BYTES, COLUMNS * plan.dtype.itemsize * gallery.shape[1])
-    buffer = np.empty((min(ROWS, len(query)), budget // (plan.dtype.itemsize * gallery.shape[1])), plan.dtype)
+    buffer = np.empty((min(ROWS, len(query)), min(COLUMNS, len(labels.keep))), plan.dtype)
     for start in range(0, len(query), ROWS):
         stop = min(start + ROWS, len(query))
         q = np.asarray(query[start:stop], plan.dtype)  # (b, d)
@@ -73,12 +72,15 @@ def count(query: np.ndarray, gallery: np.ndarray, labels: Labels, metric: str, t
         order = np.lexsort((-v, r))
         r, c, v = r[order], c[order], v[order]
         counts = np.zeros(len(r), np.int64)
-        for a, b, tile in tiles(gallery, labels.keep, plan.dtype, budget):
-            block = scores(q, tile, slice(a, b), out=buffer.reshape(-1)[: len(q) * (b - a)].reshape(len(q), b - a))
-            some = slice(*np.searchsorted(twins, (a, b)))
-            block[:, twins[some] - a] = twin_scores[:, twin_of[some]]
-            some = slice(*np.searchsorted(own_columns, (a, b)))
-            take_out(block, own_rows[some], own_columns[some] - a)
+        for first in range(0, len(labels.keep), COLUMNS):
+            last = min(first + COLUMNS, len(labels.keep))
+            block = buffer[: len(q), : last - first]
+            for a, b, tile in tiles(gallery, labels.keep[first:last], plan.dtype, TILE_BYTES):
+                scores(q, tile, slice(first + a, first + b), out=block[:, a:b])
+            some = slice(*np.searchsorted(twins, (first, last)))
+            block[:, twins[some] - first] = twin_scores[:, twin_of[some]]
+            some = slice(*np.searchsorted(own_columns, (first, last)))
+            take_out(block, own_rows[some], own_columns[some] - first)
             counts += ahead(block, r, v, ties)
         found.append((start + r, c, counts))
     return tuple(map(np.concatenate, zip(*found, strict=True)))
