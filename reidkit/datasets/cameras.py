@@ -285,15 +285,18 @@ def develop(light: np.ndarray, cam: Camera, exposure: float, noise_at: int) -> n
         light += haze
     shown = tone_curve(cam.contrast).take(light.astype(np.intp), mode="clip")
     if cam.saturation != 1:
-        grey = shown[0] * np.float32(0.30) + shown[1] * np.float32(0.59) + shown[2] * np.float32(0.11)
+        grey = shown[0] * np.float32(0.30)
+        grey += shown[1] * np.float32(0.59)
+        grey += shown[2] * np.float32(0.11)
+        grey *= np.float32(1 - cam.saturation)
         shown *= np.float32(cam.saturation)
-        shown += grey * np.float32(1 - cam.saturation)
+        shown += grey
         np.clip(shown, 0, 255, out=shown)
     down, right = _softened(h, cam.blur * h, cam.resolution), _softened(w, cam.blur * h, cam.resolution)
     if down is not None:
-        # Sums of whole numbers (of 1/4096, of 1/16384) below 2^24 are exact: neither BLAS nor threads change a pixel.
-        shown = np.rint(down @ np.rint(shown, out=shown) * 4) / 4
-        shown = (shown.reshape(3 * h, w) @ right.T).reshape(3, h, w)
+        # Sums of whole numbers (of 1/1024, of 1/16384) below 2^24 are exact: neither BLAS nor threads change a pixel.
+        shown = np.matmul(4 * down, np.rint(shown, out=shown), out=light)
+        shown = np.matmul(np.rint(shown, out=shown).reshape(3 * h, w), right.T / 4).reshape(3, h, w)
     noise = _noise(cam.noise)
     start = noise_at % (len(noise) - h * w * 3)
     shown = np.rint(shown, out=shown).astype(np.int16)

@@ -82,7 +82,7 @@ WARDROBE = (
 
 def stream(world: int, purpose: str, *key: int) -> np.random.Generator:
     """The random stream of one thing in one world: the same whenever, wherever and in whatever order it is drawn."""
-    return np.random.default_rng([crc32(purpose.encode()), world, *key])
+    return np.random.default_rng(np.array([crc32(purpose.encode()), world, *key], np.uint32))  # as a list: half as fast
 
 
 def pick(rng: np.random.Generator, table, jitter: float = 0.035) -> Colour:

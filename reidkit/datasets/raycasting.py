@@ -77,34 +77,32 @@ def cast(solids: Solids, view: View, h: int, w: int) -> Seen:
     depth = np.full(b * h * w, NOTHING, np.float32)
     entry = np.zeros(b * h * w, np.int32)  # the row of `found` that each pixel sees
     found, total = [], 0
+    pixels = np.arange(h * w).reshape(h, w)
     for p, (rows, cols) in enumerate(cones.windows(v, stretch, u)):  # (B, th), (B, tw)
-        near, *local = cones.hit(p, u1[cols], v[picture, rows], stretch[picture, rows])
-        grid = np.arange(rows.shape[1])[:, None] * w + np.arange(cols.shape[1])
-        index = ((picture * h + rows[:, :1]) * w + cols[:, :1])[:, :, None] + grid
+        near, local = cones.hit(p, u1[cols], v[picture, rows], stretch[picture, rows])
+        index = (picture * h + rows[:, :1]) * w + cols[:, :1] + pixels[: rows.shape[1], : cols.shape[1]].ravel()
         chosen = np.flatnonzero(near > depth.take(index))
         spot = index.ravel().take(chosen)
         depth[spot] = near.ravel().take(chosen)
         entry[spot] = np.arange(total, total + len(spot), dtype=np.int32)
         total += len(spot)
-        found.append([a.ravel().take(chosen) for a in local])
+        found.append(local.take(chosen, 1))  # (5, chosen)
     spot = np.flatnonzero(depth > NOTHING)
     which = entry.take(spot)
-    solid = np.repeat(np.arange(len(found), dtype=np.int32), [len(f[0]) for f in found]).take(which)
-    s, place, x, y, z = (np.concatenate(column).take(which) for column in zip(*found, strict=True))
+    solid = np.repeat(np.arange(len(found), dtype=np.int32), [f.shape[1] for f in found]).take(which)
+    x, y, s, place, z = np.concatenate(found, 1).take(which, 1)
     share = np.minimum(depth.take(spot) - FRINGE, 1)
     depth[spot] = s
-    m = cones.basis.take(spot // (h * w) * len(found) + solid, 1)  # (9, N)
-    normal = np.stack([m[k] * x + m[3 + k] * y + m[6 + k] * z for k in range(3)])
+    m = cones.basis.take(spot // (h * w) * len(found) + solid, 1).reshape(3, 3, -1)
+    normal = m[0] * x + m[1] * y + m[2] * z  # (3, N)
     normal /= np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2) + np.float32(1e-9)
     ends = np.searchsorted(spot, np.arange(b + 1) * (h * w))
     depth = depth.reshape(b, h, w) / view.scale[:, None, None]
     seen = Seen(depth, share, spot, ends, solid, place, np.empty_like(normal), normal)
+    up, right = np.repeat(v, w).take(spot), (u * stretch[:, :, None]).ravel().take(spot)
+    middle, turn = view.u0 * view.scale, view.rotation[..., None] / view.scale[:, None, None, None]  # (B, 3, 3, 1)
     for i, at in enumerate(seen.parts):
-        local = spot[at] - i * (h * w)
-        up, middle, turn = np.repeat(v[i], w).take(local), view.u0[i] * view.scale[i], view.rotation[i] / view.scale[i]
-        right = (u * stretch[i][:, None]).ravel().take(local) + middle
-        for k in range(3):
-            seen.xyz[k, at] = turn[0, k] * right + turn[1, k] * up + turn[2, k] * s[at]
+        seen.xyz[:, at] = turn[i, 0] * (right[at] + middle[i]) + turn[i, 1] * up[at] + turn[i, 2] * s[at]
     return seen
 
 
@@ -137,10 +135,10 @@ class _Cones:
         for e, by in ((e1, 1), (e2, 1), (ray, 1 / stretch)):
             right, up, rest = (m[..., 0] * e).sum(-1), (m[..., 1] * e).sum(-1), -(a * e).sum(-1)
             lines.append([right * by, up * by, (rest + right * view.u0[:, None]) * scale * by])
-        self.lines = np.ascontiguousarray(np.float32(lines).transpose(3, 1, 2, 0))[..., None]  # (P, 3, B, 3, 1)
+        self.lines = np.ascontiguousarray(np.float32(lines).transpose(3, 1, 0, 2))[..., None]  # (P, 3, 3, B, 1)
         numbers = [r0, dr, length, r0 * dr, m2, m2 * r0**2, dw / (m2 * np.sqrt(dw**2 + m2)), 1 / m2, dw / stretch]
         numbers = np.float32(np.broadcast_arrays(*numbers, 1 / stretch))  # (10, B, P)
-        self.numbers = np.ascontiguousarray(numbers.transpose(2, 0, 1))[..., None]  # (P, 10, B, 1)
+        self.numbers = np.ascontiguousarray(numbers.transpose(2, 0, 1))[..., None, None]  # (P, 10, B, 1, 1)
         self.flat, self.cut = flat.min(1) < 1, solids.cut
         ends = np.stack([solids.a, solids.b], 2) @ turn[:, None]  # (B, P, 2, 3) in the view
         reach = (solids.radii * flat.max(1, keepdims=True))[None, :, :, None] * np.float32((1, 1))
@@ -162,36 +160,37 @@ class _Cones:
     def hit(self, p, u, v, stretch):
         """Where rays meet solid p. u (B, tw, 2) with a 1 beside each, v and stretch (B, th).
 
-        Returns six arrays (B, th, tw): the depth to compare, the depth, the place along the solid, and the gradient's
-        three parts. Written in place: this is where the time goes.
+        Returns the depth to compare (B, th tw), and (5, B th tw): the gradient's first two parts, the depth, the place
+        along the solid, and the gradient's third part. Written in place: this is where the time goes.
         """
-        r0, dr, length, r0dr, m, mr0, root, per_m, dw, per_stretch = self.numbers[p, :10, :, :, None]
-        right, up, rest = self.lines[p]  # (B, 3, 1) each
+        r0, dr, length, r0dr, m, mr0, root, per_m, dw, per_stretch = self.numbers[p]  # (B, 1, 1) each
+        right, up, rest = self.lines[p]  # (3, B, 1) each
         (b, th), tw = v.shape, u.shape[1]
-        by_row = np.empty((b, 3, th, 2), np.float32)  # factors of the column's u and of 1
-        np.multiply(right, stretch[:, None], out=by_row[..., 0])
-        np.add(up * v[:, None], rest, out=by_row[..., 1])
-        lines = by_row.reshape(b, 3 * th, 2) @ u.transpose(0, 2, 1)
-        x, y, w0 = lines.reshape(b, 3, th, tw).transpose(1, 0, 2, 3)
+        by_row = np.empty((3, b, th, 2), np.float32)  # factors of the column's u and of 1
+        np.multiply(right, stretch, out=by_row[..., 0])
+        np.add(up * v, rest, out=by_row[..., 1])
+        local = np.empty((5, b, th, tw), np.float32)
+        np.matmul(by_row, u.transpose(0, 2, 1), out=local[:3])
+        x, y, w0, t, w = local
+        zero = np.zeros((b, th, tw), np.float32)  # numpy.maximum is faster between arrays than with a number
         half = length * x
         half += r0dr
         y2 = np.multiply(y, y)
         # dw t + sqrt((r0 + dr t)^2 - y^2 - (x - length t)^2) is highest at
         #     t = half / m + dw sqrt((half^2 + m (r0^2 - y^2 - x^2)) / (dw^2 + m)) / m
-        t = half * half
+        np.multiply(half, half, out=t)
         q = x * x
         q += y2
         q *= m
         t -= q
         t += mr0
-        np.maximum(t, 0, out=t)
+        np.maximum(t, zero, out=t)
         np.sqrt(t, out=t)
         t *= root
         half *= per_m
         t += half
         past = (t - 1) * length if self.cut[p] else None  # pixels beyond the hem
-        np.maximum(t, 0, out=t)
-        np.minimum(t, 1, out=t)
+        np.clip(t, 0, 1, out=t)
         x -= np.multiply(length, t, out=half)
         r = np.multiply(dr, t, out=half)
         r += r0
@@ -200,19 +199,19 @@ class _Cones:
         share = np.sqrt(q)  # the distance between ray and centre
         np.multiply(r, r, out=y2)
         y2 -= q
-        np.maximum(y2, 0, out=y2)
-        w = np.sqrt(y2, out=y2)
+        np.maximum(y2, zero, out=y2)
+        np.sqrt(y2, out=w)
         np.subtract(r, share, out=share)
         share += 1  # 1 and more: the pixel is filled
         if past is not None:
             np.minimum(share, 1 - past, out=share)
         s = np.multiply(dw, t, out=half)
         s += np.multiply(w, per_stretch, out=q) if self.flat[p] else w
-        s -= w0
+        s = np.subtract(s, w0, out=w0)
         filled = share >= 1
         share += np.float32(FRINGE)  # NOTHING and less: the ray misses
-        np.copyto(share, s, where=filled)
-        return share, s, t, x, y, w
+        np.putmask(share, filled, s)
+        return share.reshape(b, -1), local.reshape(5, -1)
 
 
 def _windows(low, high, size):

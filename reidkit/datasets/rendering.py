@@ -174,8 +174,8 @@ def _view(who: Person, solids: Solids, d: _Draws, h: int) -> View:
 
 def _backdrop(d: _Draws, i: int, h: int, w: int) -> np.ndarray:
     wide = background(*d.wide[i], h)
-    foot = int(h * np.clip(0.92 - 1.25 * d.cams[i].pitch, 0.12, 0.86))  # the row where wall and ground meet
-    left = int(d.where[i] * (wide.shape[2] - w - 8) + 4 + np.clip(d.shift[i, 0] * h, -4, 4))
+    foot = int(h * min(max(0.92 - 1.25 * d.cams[i].pitch, 0.12), 0.86))  # the row where wall and ground meet
+    left = int(d.where[i] * (wide.shape[2] - w - 8) + 4 + min(max(d.shift[i, 0] * h, -4), 4))
     return wide[:, h - foot : 2 * h - foot, left : left + w].copy()
 
 
