@@ -291,12 +291,14 @@ def develop(light: np.ndarray, cam: Camera, exposure: float, noise_at: int) -> n
         grey *= np.float32(1 - cam.saturation)
         shown *= np.float32(cam.saturation)
         shown += grey
-        np.clip(shown, 0, 255, out=shown)
-    down, right = _softened(h, cam.blur * h, cam.resolution), _softened(w, cam.blur * h, cam.resolution)
+        if cam.saturation > 1:  # else colours come closer to grey, and stay between 0 and 255 once rounded
+            np.clip(shown, 0, 255, out=shown)
+    down = _softened(h, cam.blur * h, cam.resolution, 4)  # 4 to round to quarters
     if down is not None:
         # Sums of whole numbers (of 1/1024, of 1/16384) below 2^24 are exact: neither BLAS nor threads change a pixel.
-        shown = np.matmul(4 * down, np.rint(shown, out=shown), out=light)
-        shown = np.matmul(np.rint(shown, out=shown).reshape(3 * h, w), right.T / 4).reshape(3, h, w)
+        right = _softened(w, cam.blur * h, cam.resolution, 1 / 4)
+        shown = np.matmul(down, np.rint(shown, out=shown), out=light)
+        shown = (np.rint(shown, out=shown).reshape(3 * h, w) @ right.T).reshape(3, h, w)
     noise = _noise(cam.noise)
     start = noise_at % (len(noise) - h * w * 3)
     shown = np.rint(shown, out=shown).astype(np.int16)
@@ -325,10 +327,11 @@ def _exposed(cam: Camera, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=256)
-def _softened(size: int, sigma: float, resolution: float) -> np.ndarray | None:
+def _softened(size: int, sigma: float, resolution: float, times: float) -> np.ndarray | None:
     """The lens and the sensor along one axis, (size, size): scaled down, blurred and scaled up again; None if sharp.
 
-    sigma of the blur, in pixels of the smaller picture at `resolution`. Entries are multiples of 1/4096.
+    sigma of the blur, in pixels of the smaller picture at `resolution`. Entries are multiples of 1/4096, `times` a power
+    of 2.
     """
     if resolution >= 0.97 and sigma <= 0.3:
         return None
@@ -339,7 +342,7 @@ def _softened(size: int, sigma: float, resolution: float) -> np.ndarray | None:
     there = Image.fromarray(np.eye(size, dtype=np.float32)).resize((size, small), Image.Resampling.BILINEAR)
     back = Image.fromarray(np.eye(small, dtype=np.float32)).resize((small, size), Image.Resampling.BICUBIC)
     whole = np.asarray(back, np.float64) @ blur @ np.asarray(there, np.float64)
-    return np.float32(np.rint(whole * 4096) / 4096)
+    return np.float32(np.rint(whole * 4096) / 4096 * times)
 
 
 @lru_cache(maxsize=64)

@@ -142,11 +142,13 @@ def _render(who: Person, d: _Draws, shots: Sequence[Shot], height: int) -> np.nd
     solids = build(who, d.pose)
     view = _view(who, solids, d, h)
     colour, share = _body(who, d, solids, view, h, w)
+    ground, shadow = _shadows(view, d.cams, h, w)
     out = np.empty((len(shots), h, w, 3), np.uint8)
     for i, (shot, cam) in enumerate(zip(shots, d.cams, strict=True)):
         light = _backdrop(d, i, h, w)
         if shot.crop != "empty":
-            _shade_ground(light, view, cam, i)
+            rows = ground[i]
+            light[:, rows] *= shadow[i, : max(rows.stop - rows.start, 0)]
             light *= 1 - share[i]
             light += colour[:, i]
         if d.occluder[i]:
@@ -179,24 +181,35 @@ def _backdrop(d: _Draws, i: int, h: int, w: int) -> np.ndarray:
     return wide[:, h - foot : 2 * h - foot, left : left + w].copy()
 
 
-def _shade_ground(light, view: View, cam: Camera, i: int) -> None:
-    """Put a soft shadow at the feet, longer away from the sun, on light (3, h, w)."""
-    _, h, w = light.shape
+def _shadows(view: View, cams: Sequence[Camera], h: int, w: int) -> tuple[list[slice], np.ndarray]:
+    """Soft shadows at the feet, longer away from the sun: the rows they are in, and factors of light (B, R, w) that
+    start there and may go on beyond the picture."""
     f = np.float32
-    steep = f(max(np.sin(cam.pitch), 0.12))
-    feet = int((view.v0[i] + 0.01) * view.scale[i] + h / 2)  # their row
-    reach = int(0.45 * steep * view.scale[i]) + 1
-    rows = slice(max(feet - reach, 0), max(min(feet + reach, h), 0))
-    far = (view.up(h, i)[rows, None] - f(0.004)) / steep  # on the ground, away from the camera
-    u = view.u0[i] + view.right(w, i)
-    away_u, away_far = f(-np.sin(cam.sun[0])), f(np.cos(cam.sun[0]))
-    half = f(min(0.25 / np.tan(cam.sun[1]), 0.4) / 2)
+    azimuth, elevation, pitch, ambient = np.array([(*cam.sun, cam.pitch, cam.ambient) for cam in cams]).T  # (B,) each
+    steep = f(np.maximum(np.sin(pitch), 0.12))
+    feet = ((view.v0 + f(0.01)) * view.scale + f(h / 2)).astype(int)  # their row
+    reach = (f(0.45) * steep * view.scale).astype(int) + 1
+    top, bottom = np.maximum(feet - reach, 0), np.clip(feet + reach, 0, h)
+    rows = top[:, None] + np.arange(max((bottom - top).max(), 0))
+    v = view.v0[:, None] - (f(rows) + f(0.5 - h / 2)) / view.scale[:, None]  # (B, R)
+    far = (v - f(0.004)) / steep[:, None]  # on the ground, away from the camera
+    u = view.u0[:, None] + view.right(w)  # (B, w)
+    away_u, away_far = f(-np.sin(azimuth))[:, None], f(np.cos(azimuth))[:, None]
+    half = f(np.minimum(0.25 / np.tan(elevation), 0.4) / 2)[:, None]
     du, dfar = u - away_u * half, far - away_far * half
-    along = (du * away_u + dfar * away_far) / (f(0.13) + half)
-    across = (du * away_far - dfar * away_u) / f(0.11)
-    long = np.exp(-along * along - across * across) * f(0.65 - 0.5 * cam.ambient)
-    near = np.exp(-((u / f(0.12)) ** 2)) * np.exp(-((far / f(0.10)) ** 2)) * f(0.55)
-    light[:, rows] *= 1 - np.maximum(near, long)
+    along = (du * away_u)[:, None] + (dfar * away_far)[:, :, None]  # (B, R, w)
+    along /= (f(0.13) + half)[:, None]
+    across = (du * away_far)[:, None] - (dfar * away_u)[:, :, None]
+    across /= f(0.11)
+    along *= along
+    across *= across
+    along += across
+    long = np.exp(np.negative(along, out=along), out=along)
+    long *= f(0.65 - 0.5 * ambient)[:, None, None]
+    near = np.exp(-((u / f(0.12)) ** 2))[:, None] * np.exp(-((far / f(0.10)) ** 2))[:, :, None]
+    near *= f(0.55)
+    dark = np.maximum(near, long, out=near)
+    return [slice(*ends) for ends in zip(top.tolist(), bottom.tolist(), strict=True)], np.subtract(1, dark, out=dark)
 
 
 def _body(who: Person, d: _Draws, solids: Solids, view: View, h: int, w: int):
