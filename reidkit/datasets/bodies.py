@@ -46,10 +46,9 @@ class Solids:
 
 def at(x, y, z) -> np.ndarray:
     """Points (3,) or (B, 3), float32."""
-    count = max(np.size(v) for v in (x, y, z))
-    if count == 1 and not any(np.ndim(v) for v in (x, y, z)):
+    if not any(isinstance(v, np.ndarray) for v in (x, y, z)):
         return np.array((x, y, z), np.float32)
-    points = np.empty((count, 3), np.float32)
+    points = np.empty((max(np.size(v) for v in (x, y, z)), 3), np.float32)
     points[:, 0], points[:, 1], points[:, 2] = x, y, z
     return points
 

@@ -296,9 +296,12 @@ def develop(light: np.ndarray, cam: Camera, exposure: float, noise_at: int) -> n
     down = _softened(h, cam.blur * h, cam.resolution, 4)  # 4 to round to quarters
     if down is not None:
         # Sums of whole numbers (of 1/1024, of 1/16384) below 2^24 are exact: neither BLAS nor threads change a pixel.
-        right = _softened(w, cam.blur * h, cam.resolution, 1 / 4)
-        shown = np.matmul(down, np.rint(shown, out=shown), out=light)
-        shown = (np.rint(shown, out=shown).reshape(3 * h, w) @ right.T).reshape(3, h, w)
+        np.rint(shown, out=shown)
+        for half, near, matrix in down:
+            np.matmul(matrix, shown[:, near], out=light[:, half])
+        np.rint(light, out=light)
+        for half, near, matrix in _softened(w, cam.blur * h, cam.resolution, 1 / 4):
+            np.matmul(light.reshape(3 * h, w)[:, near], matrix.T, out=shown.reshape(3 * h, w)[:, half])
     noise = _noise(cam.noise)
     start = noise_at % (len(noise) - h * w * 3)
     shown = np.rint(shown, out=shown).astype(np.int16)
@@ -327,11 +330,11 @@ def _exposed(cam: Camera, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=256)
-def _softened(size: int, sigma: float, resolution: float, times: float) -> np.ndarray | None:
-    """The lens and the sensor along one axis, (size, size): scaled down, blurred and scaled up again; None if sharp.
+def _softened(size: int, sigma: float, resolution: float, times: float) -> list[tuple[slice, slice, np.ndarray]] | None:
+    """The lens and the sensor along one axis: scaled down, blurred and scaled up again; None if sharp.
 
-    sigma of the blur, in pixels of the smaller picture at `resolution`. Entries are multiples of 1/4096, `times` a power
-    of 2.
+    sigma of the blur, in pixels of the smaller picture at `resolution`. Entries are multiples of 1/4096, `times` a
+    power of 2. For either half of the pixels: which they are, which ones they mix, and how much of each (half, mixed).
     """
     if resolution >= 0.97 and sigma <= 0.3:
         return None
@@ -342,7 +345,13 @@ def _softened(size: int, sigma: float, resolution: float, times: float) -> np.nd
     there = Image.fromarray(np.eye(size, dtype=np.float32)).resize((size, small), Image.Resampling.BILINEAR)
     back = Image.fromarray(np.eye(small, dtype=np.float32)).resize((small, size), Image.Resampling.BICUBIC)
     whole = np.asarray(back, np.float64) @ blur @ np.asarray(there, np.float64)
-    return np.float32(np.rint(whole * 4096) / 4096 * times)
+    whole = np.float32(np.rint(whole * 4096) / 4096 * times)
+    parts = []
+    for half in (slice(0, size // 2), slice(size // 2, size)):
+        mixed = np.flatnonzero(whole[half].any(0))
+        near = slice(mixed[0], mixed[-1] + 1)
+        parts.append((half, near, whole[half, near].copy()))
+    return parts
 
 
 @lru_cache(maxsize=64)

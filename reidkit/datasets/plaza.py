@@ -138,10 +138,12 @@ def _stage(part: Path, plan: Plan) -> None:
 def _render_all(part: Path, plan: Plan, workers, progress) -> Iterator[int]:
     """Render what is not there yet; yields the number of finished images."""
     todo = list(market_jobs(plan) if plan.layout == "market1501" else plaza_cuhk03.jobs(plan))
+    there = set()
     for folder in {os.path.dirname(file) for job in todo for file in job.files}:
         (part / folder).mkdir(exist_ok=True)
+        there |= {f"{folder}/{name}" for name in os.listdir(part / folder)}
     total = sum(len(job.files) for job in todo)
-    left = [job for job in todo if not all((part / file).exists() for file in job.files)]
+    left = [rest for job in todo if (rest := job.without(there)).files]
     done = total - sum(len(job.files) for job in left)
     need = 6_000 * (plan.height / 128) ** 2 * (total - done) * (1 if plan.layout == "market1501" else 12)
     if shutil.disk_usage(part).free < need:
@@ -164,12 +166,10 @@ def _render_all(part: Path, plan: Plan, workers, progress) -> Iterator[int]:
 def _do(job: Job, part: Path, plan: Plan) -> int:
     pictures = render(plan.world, job.pid, job.shots, gap=plan.gap, cameras=plan.cameras, height=plan.height)
     for picture, file in zip(pictures, job.files, strict=True):
-        path = os.path.join(part, file)
-        if not os.path.exists(path):
-            coded = io.BytesIO()
-            how = {"format": "PNG"} if file.endswith(".png") else {"format": "JPEG", "quality": 92, "subsampling": 0}
-            Image.fromarray(picture).save(coded, **how)
-            _write(path, coded.getbuffer())
+        coded = io.BytesIO()
+        how = {"format": "PNG"} if file.endswith(".png") else {"format": "JPEG", "quality": 92, "subsampling": 0}
+        Image.fromarray(picture).save(coded, **how)
+        _write(os.path.join(part, file), coded.getbuffer())
     return len(job.files)
 
 

@@ -117,6 +117,13 @@ class Job:
     shots: tuple[Shot, ...]
     files: tuple[str, ...]
 
+    def without(self, there: set[str]) -> "Job":
+        """Only the pictures whose files are not there."""
+        if there.isdisjoint(self.files):
+            return self
+        left = [i for i, file in enumerate(self.files) if file not in there]
+        return Job(self.pid, tuple(self.shots[i] for i in left), tuple(self.files[i] for i in left))
+
 
 def market_jobs(plan: Plan) -> Iterator[Job]:
     """Every picture of a world in Market-1501's layout."""
