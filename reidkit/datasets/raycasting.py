@@ -142,9 +142,10 @@ class _Cones:
         self.flat, self.cut = flat.min(1) < 1, solids.cut
         # NumPy's maximum and minimum are several times as fast between arrays as with a number.
         self.zeros, self.ones = np.zeros(pixels, np.float32), np.ones(pixels, np.float32)
-        ends = np.stack([solids.a, solids.b], 2) @ turn[:, None]  # (B, P, 2, 3) in the view
-        reach = (solids.radii * flat.max(1, keepdims=True))[None, :, :, None] * np.float32((1, 1))
-        low, high = (ends[..., :2] - reach).min(2), (ends[..., :2] + reach).max(2)  # (B, P, 2)
+        ends = np.concatenate([solids.a, solids.b], 1) @ turn  # (B, 2 P, 3) in the view
+        ends = ends.reshape(len(turn), 2, -1, 3)
+        reach = (solids.radii * flat.max(1, keepdims=True)).T[..., None]  # (2, P, 1)
+        low, high = (ends[..., :2] - reach).min(1), (ends[..., :2] + reach).max(1)  # (B, P, 2)
         low[..., 0] -= view.u0[:, None]
         high[..., 0] -= view.u0[:, None]
         self.low, self.high = low * scale[..., None], high * scale[..., None]
@@ -221,4 +222,5 @@ def _windows(low, high, size):
     """P windows of pixel numbers (B, length): for every picture as long as the longest needs to hold [low, high]."""
     low, high = (np.clip(np.floor(edge), 0, size - 1).astype(int) for edge in (low + 0.4, high + 0.6))
     lengths = (high - low).max(0) + 1
-    return [np.minimum(low[:, p], size - n)[:, None] + np.arange(n) for p, n in enumerate(lengths.tolist())]
+    low, along = np.minimum(low, size - lengths).T[..., None], np.arange(size)  # (P, B, 1)
+    return [start + along[:n] for start, n in zip(low, lengths.tolist(), strict=True)]

@@ -115,7 +115,9 @@ def _draw(world: int, pid: int, shots: Sequence[Shot], gap: float, cameras: int)
     )
     # the camera's own surroundings with probability gap, else any of the plaza's
     around = [shot.cam if t[6] < gap else int(t[7] * cameras) for shot, t in zip(shots, track, strict=True)]
-    at = np.clip(track[:, 10:14] + np.pad(0.02 * image[:, 3:5], ((0, 0), (0, 2))), 0, 1)
+    at = track[:, 10:14].copy()
+    at[:, :2] += 0.02 * image[:, 3:5]
+    np.clip(at, 0, 1, out=at)
     hidden = (track[:, 9] < occlusion) & np.array([shot.crop != "empty" for shot in shots])
     shift = image[:, 5:8] * jitter[:, None] * (1.0, 1.0, 1.3)
     for i, shot in enumerate(shots):
@@ -270,9 +272,7 @@ def _crevices(depth) -> np.ndarray:
             blurred = _mean_of_three(blurred.swapaxes(1, axis), step).swapaxes(1, axis)
     blurred -= depth
     blurred *= np.float32(7)
-    np.maximum(blurred, 0, out=blurred)
-    np.minimum(blurred, np.float32(0.55), out=blurred)
-    return 1 - blurred
+    return 1 - np.clip(blurred, 0, np.float32(0.55), out=blurred)
 
 
 def _mean_of_three(a, step):
