@@ -6,6 +6,7 @@
   rendering   of that, pictures as arrays, a person's 16 at a time
   files       of that, rendered, coded as JPEG and written, the default world's first people
 The fastest whole round counts. All are images per second of processor time; `clock` is that of `world` by the clock.
+Folders are made where TMPDIR says: on a memory disk (TMPDIR=/dev/shm) what the disk itself takes stays out.
 """
 
 import json
