@@ -152,7 +152,8 @@ class Plan:
 
     def step(self, budget: int) -> int:
         """Queries per block, so that their scores fit in ``budget`` bytes."""
-        return max(1, budget // (self.dtype.itemsize * max(1, len(self.scale))))
+        fit = max(1, budget // (self.dtype.itemsize * max(1, len(self.scale))))
+        return fit - fit % 64 if fit > 64 else fit  # matrix products are fastest in whole pieces of the processor's
 
 
 def blocks(query: np.ndarray, gallery: np.ndarray, keep: np.ndarray, metric: str) -> Iterator[tuple[int, np.ndarray]]:
