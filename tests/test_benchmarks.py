@@ -30,6 +30,7 @@ def test_the_chart_is_drawn_from_the_committed_results(chart):
 def test_every_multiple_in_the_readme_is_a_bar(chart):
     shown = {chart.label(times) for _, times, _ in chart.bars()}
     said = {number + "×" for number in re.findall(r"(\d[\d.,]*)\s*(?:×|times\b)", SECTION)}
+    assert said
     assert said <= shown
 
 

@@ -128,11 +128,12 @@ def test_cosine_equals_the_plain_loop(seed, ties):
 
 
 @pytest.mark.parametrize("kernel", [_ranking, _ranking_torch])
-def test_blocks_and_tiles_change_nothing(kernel, monkeypatch):
-    query, gallery, *labels = instance(1, 40, 300, 8, 6, 3, ties=True)
+@pytest.mark.parametrize(("queries", "fit"), [(40, 7), (150, 70)])  # blocks of 7, and of 64
+def test_blocks_and_tiles_change_nothing(kernel, queries, fit, monkeypatch):
+    query, gallery, *labels = instance(1, queries, 300, 8, 6, 3, ties=True)
     device = TORCH if kernel is _ranking_torch else None
     whole = evaluate(query, gallery, *labels, metric="euclidean", device=device)
-    monkeypatch.setattr(kernel, "BLOCK_BYTES", 7 * 4 * 300)
+    monkeypatch.setattr(kernel, "BLOCK_BYTES", fit * 4 * 300)
     monkeypatch.setattr(kernel, "TILE_BYTES", 13 * 4 * 8)
     pieces = evaluate(query, gallery, *labels, metric="euclidean", device=device)
     np.testing.assert_array_equal(pieces.ap, whole.ap)
