@@ -106,7 +106,8 @@ def embedding_maps(
     markers = identity_markers(pids) if crops is None or prototype_pids is not None else {}
     if prototype_pids is not None and not set(map(int, prototype_pids)) <= markers.keys():
         raise ValueError(
-            f"prototype_pids {sorted(set(map(int, prototype_pids)) - markers.keys())} are not among the pids"
+            f"prototype_pids {sorted(set(map(int, prototype_pids)) - markers.keys())} are not among the pids: "
+            "give each prototype the pid of a person who is drawn"
         )
     for title, centres in (prototypes or {}).items():
         same_length(**{f"prototypes {title}".strip(): centres, "prototype_pids": prototype_pids})
