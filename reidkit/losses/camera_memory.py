@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .pairs import apart, check, hardest, same
+from .pairs import check, hardest, same
 
 
 def camera_softmax(
@@ -116,8 +116,7 @@ def _hinge(anchors: Tensor, others: Tensor, positive: Tensor, negative: Tensor, 
 
     0 where there is no negative. Everybody has a positive: in the batch at least itself, in the memory its own row.
     """
-    rows = hardest(anchors, others, positive, negative)
-    farthest, nearest = (apart(anchors, others.index_select(0, chosen)) for chosen in rows)  # (N,)
+    farthest, nearest = hardest(anchors, others, positive, negative)  # (N,)
     return torch.where(negative.any(1), F.relu(margin + farthest - nearest), 0.0)
 
 

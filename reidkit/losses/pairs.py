@@ -21,7 +21,8 @@ def check(features: Tensor, pids: Tensor, camids: Tensor | None = None) -> None:
 
 def euclidean(first: Tensor, second: Tensor) -> Tensor:
     """Distances of all pairs, (N, d) and (M, d) -> (N, M), by one matrix product; the gradient is finite at 0."""
-    squared = first.square().sum(1)[:, None] + second.square().sum(1)[None] - 2 * first @ second.T  # (N, M)
+    lengths = first.square().sum(1)[:, None] + second.square().sum(1)[None]  # (N, M)
+    squared = torch.sub(lengths, first @ second.T, alpha=2)  # (N, M)
     return (squared.clamp(min=0) + EPS).sqrt()
 
 
@@ -30,16 +31,50 @@ def apart(first: Tensor, second: Tensor) -> Tensor:
     return ((first - second).square().sum(1) + EPS).sqrt()
 
 
-@torch.no_grad()
 def hardest(anchors: Tensor, others: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of `others` (M, d) is farthest among `near` and which nearest among `far`, both (N, M) bool, from each of
-    the `anchors` (N, d): (N,) int64 each; the first of equals.
+    """The distance of each anchor to the farthest of its `near` and to the nearest of its `far`: (N,) each.
 
-    Nothing to differentiate: a loss takes these rows and differentiates two distances an anchor instead of all N M.
-    Rows of `near` or `far` without a True give any index.
+    anchors (N, d) and others (M, d) floating, of one dtype; near and far (N, M) bool. Of equals the first is taken; a
+    row of `near` or `far` without a True gives any distance. The gradient is finite at 0. There is no second one: a
+    backward pass with create_graph raises a RuntimeError.
+
+    One matrix product compares all distances; two an anchor are differentiated, instead of all N M.
     """
-    squared = torch.addmm(others.square().sum(1)[None], anchors, others.T, alpha=-2)  # (N, M), less |anchor|^2
-    return squared.masked_fill(~near, -torch.inf).argmax(1), squared.masked_fill(~far, torch.inf).argmin(1)
+    nearest, farthest = _Hardest.apply(anchors, others, anchors, others, near, far)
+    return farthest, nearest
+
+
+class _Hardest(torch.autograd.Function):
+    """The two distances of `hardest`, nearest first; the gradient of each is the unit vector from the other image.
+
+    In few passes over (N, d), and yet to the last digit what autograd makes of `apart` and two selections: that is why
+    anchors and others come twice, once for each distance, so that autograd adds up four gradients in its own order.
+    """
+
+    @staticmethod
+    def forward(ctx, anchors: Tensor, others: Tensor, _anchors, _others, near: Tensor, far: Tensor):
+        squared = torch.addmm(others.square().sum(1)[None], anchors, others.T, alpha=-2)  # (N, M), less |anchor|^2
+        chosen = squared.masked_fill(~far, torch.inf).argmin(1), squared.masked_fill(~near, -torch.inf).argmax(1)
+        away = [anchors - others.index_select(0, rows) for rows in chosen]  # (N, d) each
+        distances = [(difference.square().sum(1) + EPS).sqrt() for difference in away]  # (N,) each
+        ctx.save_for_backward(*chosen, *away, *distances)
+        ctx.others = len(others)
+        return tuple(distances)
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor):
+        if torch.is_grad_enabled():
+            raise RuntimeError("the hardest distances have no second gradient: call backward without create_graph")
+        saved, found = ctx.saved_tensors, []
+        for rows, away, distance, gradient in zip(saved[:2], saved[2:4], saved[4:], gradients, strict=True):
+            anchors = away * (gradient / distance)[:, None]  # (N, d)
+            found.append(anchors)
+            if ctx.needs_input_grad[1]:
+                others = anchors.new_zeros(ctx.others, anchors.shape[1])  # (M, d)
+                found.append(others.index_add_(0, rows, anchors, alpha=-1))
+            else:
+                found.append(None)
+        return *found, None, None
 
 
 def cosines(features: Tensor) -> Tensor:
