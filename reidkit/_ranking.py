@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK_BYTES = 64 << 20  # scores held at a time: enough rows for a fast matrix product
-TILE_BYTES = 16 << 20  # features read at a time: what a memory-mapped or float16 gallery costs in RAM
+BLOCK_BYTES = 32 << 20  # scores held at a time: enough rows for a fast matrix product
+TILE_BYTES = 16 << 20  # features copied at a time: what a float16 gallery, or one with junk in it, costs in RAM
+VIEW_BYTES = 64 << 20  # features read at a time where they lie as they should: a wide product is a fast one
 STRIP_BYTES = 2 << 20  # rows of a given distance matrix read at a time: they stay in cache
 SORT = 64  # to pick out and sort a score costs as much as to compare so many
 
@@ -164,7 +165,7 @@ def blocks(query: np.ndarray, gallery: np.ndarray, keep: np.ndarray, metric: str
     for start in range(0, len(query), step):
         q = np.asarray(query[start : start + step], plan.dtype)  # (b, d)
         scores = buffer[: len(q)]  # (b, n)
-        for a, b, tile in tiles(gallery, keep, plan.dtype, TILE_BYTES):
+        for a, b, tile in tiles(gallery, keep, plan.dtype, TILE_BYTES, VIEW_BYTES):
             part = np.matmul(q, tile.T, out=scores[:, a:b])
             if (
                 metric == "cosine"
@@ -193,8 +194,15 @@ def strips(distances: np.ndarray, keep: np.ndarray) -> Iterator[tuple[int, np.nd
         yield start, np.negative(strip[:, run(keep)], out=buffer[: len(strip)], dtype=dtype)
 
 
-def tiles(features: np.ndarray, rows: np.ndarray, dtype, budget: int) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Read ``features[rows]`` (rows ascending) in pieces of ``budget`` bytes: ``(a, b, features[rows[a:b]])``."""
+def tiles(
+    features: np.ndarray, rows: np.ndarray, dtype, budget: int, in_place: int | None = None
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Read ``features[rows]`` (rows ascending) in pieces of ``budget`` bytes: ``(a, b, features[rows[a:b]])``.
+
+    ``in_place``, if given, is the budget for features that need no copy: of this dtype, each row after the last.
+    """
+    if in_place is not None and features.dtype == dtype and isinstance(run(rows), slice):
+        budget = in_place
     step = max(1, budget // (np.dtype(dtype).itemsize * features.shape[1]))
     for a in range(0, len(rows), step):
         part = rows[a : a + step]

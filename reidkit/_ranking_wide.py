@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from reidkit._ranking import TILE_BYTES, Labels, Plan, ahead, take_out, tiles
+from reidkit._ranking import TILE_BYTES, VIEW_BYTES, Labels, Plan, ahead, take_out, tiles
 
 WIDE = 1 << 15  # columns from which this way is the faster one
-ROWS, COLUMNS = 1024, 8192  # scores at a time, 32 MiB; long features are read in smaller tiles
+ROWS, COLUMNS = 1024, 8192  # scores at a time, 32 MiB
 TWINS = 1024  # different features that repeat; more of them are left to whole rows
 
 
@@ -75,7 +75,7 @@ def count(query: np.ndarray, gallery: np.ndarray, labels: Labels, metric: str, t
         for first in range(0, len(labels.keep), COLUMNS):
             last = min(first + COLUMNS, len(labels.keep))
             block = buffer[: len(q), : last - first]
-            for a, b, tile in tiles(gallery, labels.keep[first:last], plan.dtype, TILE_BYTES):
+            for a, b, tile in tiles(gallery, labels.keep[first:last], plan.dtype, TILE_BYTES, VIEW_BYTES):
                 scores(q, tile, slice(first + a, first + b), out=block[:, a:b])
             some = slice(*np.searchsorted(twins, (first, last)))
             block[:, twins[some] - first] = twin_scores[:, twin_of[some]]

@@ -134,11 +134,23 @@ def test_blocks_and_tiles_change_nothing(kernel, queries, fit, monkeypatch):
     device = TORCH if kernel is _ranking_torch else None
     whole = evaluate(query, gallery, *labels, metric="euclidean", device=device)
     monkeypatch.setattr(kernel, "BLOCK_BYTES", fit * 4 * 300)
-    monkeypatch.setattr(kernel, "TILE_BYTES", 13 * 4 * 8)
+    for name in ("TILE_BYTES", "VIEW_BYTES"):
+        monkeypatch.setattr(kernel, name, 13 * 4 * 8, raising=name == "TILE_BYTES")
     pieces = evaluate(query, gallery, *labels, metric="euclidean", device=device)
     np.testing.assert_array_equal(pieces.ap, whole.ap)
     np.testing.assert_array_equal(pieces.inp, whole.inp)
     np.testing.assert_array_equal(pieces.cmc, whole.cmc)
+
+
+def test_features_are_read_in_wide_pieces_only_where_they_need_no_copy():
+    features = np.arange(40, dtype=np.float32).reshape(20, 2)
+    together, apart = np.arange(3, 19), np.array([0, 2, 3, 9, 15, 17])
+    half = features.astype(np.float16)
+    for read, rows, view in ((features, together, True), (half, together, False), (features, apart, False)):
+        pieces = list(_ranking.tiles(read, rows, np.float32, 2 * 8, 5 * 8))  # two rows, or five
+        assert max(b - a for a, b, _ in pieces) == (5 if view else 2)
+        assert [np.shares_memory(tile, features) for *_, tile in pieces] == [view] * len(pieces)
+        np.testing.assert_array_equal(np.concatenate([tile for *_, tile in pieces]), features[rows])
 
 
 def test_many_matches_and_many_images_equal_the_plain_loop():
