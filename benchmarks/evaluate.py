@@ -69,7 +69,8 @@ def floor(folder, shape) -> dict:
     """All scores made and read once, in whole rows of 64 MiB or in tiles: which is faster depends on the sizes."""
     query, gallery, *_ = load(folder)
     start()
-    rows, columns = (1024, 8192) if shape == "tiles" else ((64 << 20) // (4 * len(gallery)), len(gallery))
+    fit = (64 << 20) // (4 * len(gallery))
+    rows, columns = (1024, 8192) if shape == "tiles" else (fit - fit % 64 or fit, len(gallery))
     block = np.empty(rows * columns, np.float32)
     for a in range(0, len(query), rows):
         q = query[a : a + rows]

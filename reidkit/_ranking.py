@@ -20,7 +20,7 @@ import numpy as np
 
 BLOCK_BYTES = 32 << 20  # scores held at a time: enough rows for a fast matrix product
 TILE_BYTES = 16 << 20  # features copied at a time: what a float16 gallery, or one with junk in it, costs in RAM
-VIEW_BYTES = 64 << 20  # features read at a time where they lie as they should: a wide product is a fast one
+VIEW_BYTES = 64 << 20  # features multiplied at a time where they need no copy: each product packs the queries anew
 STRIP_BYTES = 2 << 20  # rows of a given distance matrix read at a time: they stay in cache
 SORT = 64  # to pick out and sort a score costs as much as to compare so many
 
@@ -167,12 +167,11 @@ def blocks(query: np.ndarray, gallery: np.ndarray, keep: np.ndarray, metric: str
         scores = buffer[: len(q)]  # (b, n)
         for a, b, tile in tiles(gallery, keep, plan.dtype, TILE_BYTES, VIEW_BYTES):
             part = np.matmul(q, tile.T, out=scores[:, a:b])
-            if (
-                metric == "cosine"
-            ):  # scaling the scores, here while they are in cache, spares a scaled copy of the gallery
+            if metric == "cosine":  # to scale the scores spares a scaled copy of the gallery
                 part *= plan.scale[a:b]
             else:
                 part -= plan.shift[a:b]
+            del tile  # before the next is read: if it is a copy, there is one at a time
         for row in scores if len(plan.copies) else ():
             row[plan.copies] = row[plan.originals]
         yield start, scores
@@ -199,9 +198,10 @@ def tiles(
 ) -> Iterator[tuple[int, int, np.ndarray]]:
     """Read ``features[rows]`` (rows ascending) in pieces of ``budget`` bytes: ``(a, b, features[rows[a:b]])``.
 
-    ``in_place``, if given, is the budget for features that need no copy: of this dtype, each row after the last.
+    ``in_place``, if given, is the budget for features that need no copy: of this dtype, in C order, rows without a gap.
     """
-    if in_place is not None and features.dtype == dtype and isinstance(run(rows), slice):
+    straight = features.dtype == dtype and features.flags.c_contiguous and features.flags.aligned
+    if in_place is not None and straight and isinstance(run(rows), slice):
         budget = in_place
     step = max(1, budget // (np.dtype(dtype).itemsize * features.shape[1]))
     for a in range(0, len(rows), step):

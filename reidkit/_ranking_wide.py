@@ -77,6 +77,7 @@ def count(query: np.ndarray, gallery: np.ndarray, labels: Labels, metric: str, t
             block = buffer[: len(q), : last - first]
             for a, b, tile in tiles(gallery, labels.keep[first:last], plan.dtype, TILE_BYTES, VIEW_BYTES):
                 scores(q, tile, slice(first + a, first + b), out=block[:, a:b])
+                del tile  # before the next is read
             some = slice(*np.searchsorted(twins, (first, last)))
             block[:, twins[some] - first] = twin_scores[:, twin_of[some]]
             some = slice(*np.searchsorted(own_columns, (first, last)))

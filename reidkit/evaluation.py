@@ -99,8 +99,8 @@ def evaluate(
             finite (its row is named), or when no query has a match left.
 
     Memory above the features, on a CPU: 32 MiB of scores, 16 of features where they must be copied (another dtype, junk
-    among them), and about 100 bytes for each gallery image and each match; in all about 40 MiB at Market-1501's size,
-    250 MiB with two million images.
+    among them; 28 if both), and about 100 bytes for each gallery image and each match; in all about 40 MiB at
+    Market-1501's size, 250 MiB with two million images.
 
     >>> import numpy as np
     >>> query, gallery = np.array([[0.0]]), np.array([[1.0], [2.0], [3.0]])

@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score
 from reidkit import _ranking, _ranking_torch
 from reidkit.evaluation import camera_bias, camera_pairs, evaluate, evaluate_distances, ranked
 
+MATRIX = np.arange(40, dtype=np.float32).reshape(20, 2)
 TORCH = "cpu:0"  # a device other than plain "cpu" takes the accelerator's code
 
 
@@ -129,28 +130,42 @@ def test_cosine_equals_the_plain_loop(seed, ties):
 
 @pytest.mark.parametrize("kernel", [_ranking, _ranking_torch])
 @pytest.mark.parametrize(("queries", "fit"), [(40, 7), (150, 70)])  # blocks of 7, and of 64
-def test_blocks_and_tiles_change_nothing(kernel, queries, fit, monkeypatch):
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("junk", [True, False])  # with junk among it the gallery is copied, without it read in place
+def test_blocks_and_tiles_change_nothing(kernel, queries, fit, metric, junk, monkeypatch):
     query, gallery, *labels = instance(1, queries, 300, 8, 6, 3, ties=True)
+    if not junk:
+        labels[1] = np.maximum(labels[1], 0)
+    if metric == "cosine":  # lengths of 1, 2 and 4, so that scaled scores are exact as well
+        gallery = np.float32(np.where(gallery[:, :4] < 0, -1, 1) * np.array([[0.5], [1], [2]])[np.arange(300) % 3])
+        query = query[:, :4]
     device = TORCH if kernel is _ranking_torch else None
-    whole = evaluate(query, gallery, *labels, metric="euclidean", device=device)
+    whole = evaluate(query, gallery, *labels, metric=metric, device=device)
     monkeypatch.setattr(kernel, "BLOCK_BYTES", fit * 4 * 300)
-    for name in ("TILE_BYTES", "VIEW_BYTES"):
-        monkeypatch.setattr(kernel, name, 13 * 4 * 8, raising=name == "TILE_BYTES")
-    pieces = evaluate(query, gallery, *labels, metric="euclidean", device=device)
+    monkeypatch.setattr(kernel, "TILE_BYTES", 13 * 4 * 8)
+    monkeypatch.setattr(_ranking, "VIEW_BYTES", 19 * 4 * 8)
+    pieces = evaluate(query, gallery, *labels, metric=metric, device=device)
     np.testing.assert_array_equal(pieces.ap, whole.ap)
     np.testing.assert_array_equal(pieces.inp, whole.inp)
     np.testing.assert_array_equal(pieces.cmc, whole.cmc)
 
 
-def test_features_are_read_in_wide_pieces_only_where_they_need_no_copy():
-    features = np.arange(40, dtype=np.float32).reshape(20, 2)
-    together, apart = np.arange(3, 19), np.array([0, 2, 3, 9, 15, 17])
-    half = features.astype(np.float16)
-    for read, rows, view in ((features, together, True), (half, together, False), (features, apart, False)):
-        pieces = list(_ranking.tiles(read, rows, np.float32, 2 * 8, 5 * 8))  # two rows, or five
-        assert max(b - a for a, b, _ in pieces) == (5 if view else 2)
-        assert [np.shares_memory(tile, features) for *_, tile in pieces] == [view] * len(pieces)
-        np.testing.assert_array_equal(np.concatenate([tile for *_, tile in pieces]), features[rows])
+@pytest.mark.parametrize(
+    ("features", "rows", "view"),
+    [
+        (MATRIX, np.arange(3, 19), True),
+        (MATRIX, np.array([0, 2, 3, 9, 15, 17]), False),
+        (MATRIX.astype(np.float16), np.arange(3, 19), False),
+        (MATRIX.astype(">f4"), np.arange(3, 19), False),
+        (np.repeat(MATRIX, 2, 1)[:, ::2], np.arange(3, 19), False),  # a matrix product would copy it
+    ],
+)
+def test_features_are_read_in_wide_pieces_only_where_they_need_no_copy(features, rows, view):
+    pieces = list(_ranking.tiles(features, rows, np.float32, 2 * 8, 5 * 8))  # two rows, or five
+    assert max(b - a for a, b, _ in pieces) == (5 if view else 2)
+    np.testing.assert_array_equal(np.concatenate([tile for *_, tile in pieces]), MATRIX[rows])
+    if view:
+        assert all(np.shares_memory(tile, features) for *_, tile in pieces)
 
 
 def test_many_matches_and_many_images_equal_the_plain_loop():

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-EPS = 1e-12  # added under a root, so that two equal vectors have distance 1e-6 and a gradient of 0, not NaN
+EPS = 1e-12  # added under a root: equal vectors have distance 1e-6 and a gradient of 0, not NaN (but not in float16)
 
 
 def check(features: Tensor, pids: Tensor, camids: Tensor | None = None) -> None:
@@ -21,8 +21,7 @@ def check(features: Tensor, pids: Tensor, camids: Tensor | None = None) -> None:
 
 def euclidean(first: Tensor, second: Tensor) -> Tensor:
     """Distances of all pairs, (N, d) and (M, d) -> (N, M), by one matrix product; the gradient is finite at 0."""
-    lengths = first.square().sum(1)[:, None] + second.square().sum(1)[None]  # (N, M)
-    squared = torch.sub(lengths, first @ second.T, alpha=2)  # (N, M)
+    squared = first.square().sum(1)[:, None] + second.square().sum(1)[None] - 2 * first @ second.T  # (N, M)
     return (squared.clamp(min=0) + EPS).sqrt()
 
 
@@ -36,7 +35,7 @@ def hardest(anchors: Tensor, others: Tensor, near: Tensor, far: Tensor) -> tuple
 
     anchors (N, d) and others (M, d) floating, of one dtype; near and far (N, M) bool. Of equals the first is taken; a
     row of `near` or `far` without a True gives any distance. The gradient is finite at 0. There is no second one: a
-    backward pass with create_graph raises a RuntimeError.
+    backward pass with create_graph raises a RuntimeError, and torch.func cannot go through.
 
     One matrix product compares all distances; two an anchor are differentiated, instead of all N M.
     """
@@ -45,10 +44,11 @@ def hardest(anchors: Tensor, others: Tensor, near: Tensor, far: Tensor) -> tuple
 
 
 class _Hardest(torch.autograd.Function):
-    """The two distances of `hardest`, nearest first; the gradient of each is the unit vector from the other image.
+    """The two distances of `hardest`; the gradient of each is the unit vector from the other image.
 
-    In few passes over (N, d), and yet to the last digit what autograd makes of `apart` and two selections: that is why
-    anchors and others come twice, once for each distance, so that autograd adds up four gradients in its own order.
+    In few passes over (N, d), and yet in float32 and float64 to the last digit what autograd makes of two selections
+    and `apart`. Autograd would go through the distance made last first, and add up its two gradients before those of
+    the other: so anchors and others come twice, and the nearest comes before the farthest.
     """
 
     @staticmethod
@@ -65,15 +65,14 @@ class _Hardest(torch.autograd.Function):
     def backward(ctx, *gradients: Tensor):
         if torch.is_grad_enabled():
             raise RuntimeError("the hardest distances have no second gradient: call backward without create_graph")
-        saved, found = ctx.saved_tensors, []
-        for rows, away, distance, gradient in zip(saved[:2], saved[2:4], saved[4:], gradients, strict=True):
-            anchors = away * (gradient / distance)[:, None]  # (N, d)
-            found.append(anchors)
+        chosen, away, distances = (ctx.saved_tensors[i : i + 2] for i in (0, 2, 4))
+        found = []
+        for rows, difference, distance, gradient in zip(chosen, away, distances, gradients, strict=True):
+            by_anchor, by_other = difference * (gradient / distance)[:, None], None  # (N, d)
             if ctx.needs_input_grad[1]:
-                others = anchors.new_zeros(ctx.others, anchors.shape[1])  # (M, d)
-                found.append(others.index_add_(0, rows, anchors, alpha=-1))
-            else:
-                found.append(None)
+                by_other = by_anchor.new_zeros(ctx.others, by_anchor.shape[1])  # (M, d)
+                by_other.index_add_(0, rows, by_anchor, alpha=-1)
+            found += [by_anchor, by_other]
         return *found, None, None
 
 
