@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reidkit.losses.pairs import EPS, euclidean, hardest
+from reidkit.losses.pairs import EPS, euclidean, hardest, having, only
 
 
 def plain(anchors, others, near, far):
@@ -100,6 +100,22 @@ def test_hardest_says_that_it_has_no_second_gradient():
     farthest, _ = hardest(*batch())
     with pytest.raises(RuntimeError, match="no second gradient"):
         farthest.sum().backward(create_graph=True)
+
+
+def test_having_both_by_hand():
+    near = torch.tensor([[True, False], [True, True], [False, False], [False, True]])
+    far = torch.tensor([[False, True], [False, False], [True, True], [True, True]])
+    assert having(near, far).tolist() == [0, 3]
+    assert having(torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, 0, dtype=torch.bool)).tolist() == []
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [0, 2], [1], []])
+def test_only_some_rows_have_terms_and_gradients(rows):
+    terms = torch.tensor([3.0, 4.0, 5.0], requires_grad=True)
+    found = only(terms, torch.tensor(rows, dtype=torch.int64))
+    assert found.tolist() == [3.0 + row for row in rows]
+    (gradient,) = torch.autograd.grad((found * found).sum(), terms)
+    assert gradient.tolist() == [2 * (3.0 + row) if row in rows else 0 for row in range(3)]
 
 
 def test_euclidean_by_hand():

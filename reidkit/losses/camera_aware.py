@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .pairs import check, euclidean, hardest, itself, nothing, same
+from .pairs import check, euclidean, hardest, having, itself, nothing, only, same
 
 
 def camera_aware(
@@ -175,7 +175,7 @@ def _hinge(
     """[max over `near` of D - min over `far` of D + margin]+ over the anchors that have both; near, far (N, N) bool."""
     if mining not in ("hard", "random"):
         raise ValueError(f"mining is {mining!r}: expected 'hard' or 'random'")
-    anchors = (near.any(1) & far.any(1)).nonzero()[:, 0]  # (A,)
+    anchors = having(near, far)  # (A,)
     if not len(anchors):
         return _reduced(features.new_empty(0), reduction, features)
     if mining == "random":  # keep one of each anchor's, all equally likely
@@ -184,7 +184,7 @@ def _hinge(
     features = F.normalize(features, dim=1) if normalise else features
     gaps = hardest(features, features, near, far)
     farthest, nearest = (gap.square() if squared else gap for gap in gaps)  # (N,)
-    return _reduced(F.relu(farthest - nearest + margin).index_select(0, anchors), reduction, features)
+    return _reduced(only(F.relu(farthest - nearest + margin), anchors), reduction, features)
 
 
 def _distances(features: Tensor, normalise: bool, squared: bool) -> Tensor:

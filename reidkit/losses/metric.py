@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .pairs import check, hardest, itself, nothing, same
+from .pairs import check, hardest, having, itself, nothing, only, same
 
 
 def batch_hard_triplet(
@@ -30,11 +30,11 @@ def batch_hard_triplet(
     check(features, pids, camids)
     alike = same(pids)
     positive, negative = alike & ~itself(pids), ~alike  # (N, N) bool
-    anchors = (positive.any(1) & negative.any(1)).nonzero()[:, 0]  # (A,)
+    anchors = having(positive, negative)  # (A,)
     if not len(anchors):
         return nothing(features)
     farthest, nearest = hardest(features, features, positive, negative)  # (N,)
-    gaps = (margin + farthest - nearest).index_select(0, anchors)  # (A,)
+    gaps = only(margin + farthest - nearest, anchors)  # (A,)
     return (gaps.clamp(min=0) if hinge else gaps).mean()
 
 

@@ -30,6 +30,16 @@ def apart(first: Tensor, second: Tensor) -> Tensor:
     return ((first - second).square().sum(1) + EPS).sqrt()
 
 
+def having(near: Tensor, far: Tensor) -> Tensor:
+    """The anchors that have an image in `near` and one in `far`, (N, M) bool each -> (A,) int64, ascending."""
+    return (near.sum(1) * far.sum(1)).nonzero()[:, 0]  # PyTorch counts in half the time that any() takes
+
+
+def only(terms: Tensor, rows: Tensor) -> Tensor:
+    """The (N,) terms of some rows, distinct and ascending; in most batches these are all, and nothing is to be done."""
+    return terms if len(rows) == len(terms) else terms.index_select(0, rows)
+
+
 def hardest(anchors: Tensor, others: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
     """The distance of each anchor to the farthest of its `near` and to the nearest of its `far`: (N,) each.
 
