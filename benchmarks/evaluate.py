@@ -53,7 +53,7 @@ from _common import (
 LOOP_QUERIES = 200
 PYTHON_QUERIES = 336  # a peer's Python loop takes a minute for all of Market-1501's
 WIDE_QUERIES = 421  # a peer's distances of all queries and 500,000 distractors take 20 GiB
-PEER_ROUNDS = 3  # a peer's evaluator takes seconds
+PEER_ROUNDS = 5  # a peer's evaluator takes seconds
 SHAPES = "rows", "tiles"
 PEERS = {
     "fast-reid": "fast-reid/fastreid/evaluation/rank",
