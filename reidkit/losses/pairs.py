@@ -27,7 +27,12 @@ def euclidean(first: Tensor, second: Tensor) -> Tensor:
 
 def apart(first: Tensor, second: Tensor) -> Tensor:
     """Distances row by row, (N, d) and (N, d) -> (N,); the gradient is finite at 0."""
-    return ((first - second).square().sum(1) + EPS).sqrt()
+    return norms(first - second)
+
+
+def norms(rows: Tensor) -> Tensor:
+    """Euclidean norms, (N, d) -> (N,); the gradient is finite at 0."""
+    return (rows.square().sum(1) + EPS).sqrt()
 
 
 def having(near: Tensor, far: Tensor) -> Tensor:
@@ -66,7 +71,7 @@ class _Hardest(torch.autograd.Function):
         squared = torch.addmm(others.square().sum(1)[None], anchors, others.T, alpha=-2)  # (N, M), less |anchor|^2
         chosen = squared.masked_fill(~far, torch.inf).argmin(1), squared.masked_fill(~near, -torch.inf).argmax(1)
         away = [anchors - others.index_select(0, rows) for rows in chosen]  # (N, d) each
-        distances = [(difference.square().sum(1) + EPS).sqrt() for difference in away]  # (N,) each
+        distances = [norms(difference) for difference in away]  # (N,) each
         ctx.save_for_backward(*chosen, *away, *distances)
         ctx.others = len(others)
         return tuple(distances)
