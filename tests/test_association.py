@@ -110,7 +110,7 @@ def test_bad_labels_are_refused(pids, camids, words):
 
 
 @given(graphs())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_reciprocal_edges_are_equation_6(graph):
     centroids, camids, n_pairs = graph
     found = edges(centroids, camids, n_pairs=n_pairs)
@@ -120,7 +120,7 @@ def test_reciprocal_edges_are_equation_6(graph):
 
 
 @given(graphs())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_greedy_edges_are_the_released_rule_and_hold_the_reciprocal_ones(graph):
     centroids, camids, n_pairs = graph
     found = list(map(tuple, edges(centroids, camids, n_pairs=n_pairs, rule="greedy").tolist()))
@@ -129,7 +129,7 @@ def test_greedy_edges_are_the_released_rule_and_hold_the_reciprocal_ones(graph):
 
 
 @given(graphs())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_rules_nest_and_an_identity_has_one_match_a_camera(graph):
     centroids, camids, n_pairs = graph
     sets = {
@@ -143,7 +143,7 @@ def test_rules_nest_and_an_identity_has_one_match_a_camera(graph):
 
 
 @given(graphs())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_labels_are_connected_components(graph):
     centroids, camids, n_pairs = graph
     pairs = edges(centroids, camids, n_pairs=n_pairs)
@@ -159,7 +159,7 @@ def test_labels_are_connected_components(graph):
 
 
 @given(graphs(), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_order_of_the_identities_does_not_matter(graph, random):
     centroids, camids, n_pairs = graph
     order = list(range(len(camids)))

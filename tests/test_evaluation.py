@@ -101,7 +101,7 @@ instances = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(instances, st.sampled_from(["step", "trapezoid"]), st.sampled_from(["pessimistic", "optimistic"]))
 def test_euclidean_equals_the_plain_loop(case, ap, ties):
     query, gallery, *labels = case
@@ -117,7 +117,7 @@ def test_euclidean_equals_the_plain_loop(case, ap, ties):
         check(evaluate_distances(np.array(table), *labels, ap=ap, ties=ties), lists)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["pessimistic", "optimistic"]))
 def test_cosine_equals_the_plain_loop(seed, ties):
     query, gallery, *labels = instance(seed, 4, 30, 5, 3, 3, ties=False)
@@ -241,7 +241,7 @@ def test_max_rank_may_exceed_the_gallery():
     assert result.cmc.tolist() == [0] + [1] * 49
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_trapezoid_is_never_larger_than_step(seed):
     rng = np.random.default_rng(seed)
@@ -401,7 +401,7 @@ def test_camera_pairs_by_hand():
     assert result.mean_rank1 == result.std_rank1 == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(instances, st.sampled_from(["step", "trapezoid"]))
 def test_camera_pairs_equal_the_plain_loop(case, ap):
     query, gallery, *labels = case
@@ -437,7 +437,7 @@ def test_camera_pairs_needs_somebody_to_find():
         camera_pairs(np.ones((1, 2)), np.ones((1, 2)), [1], [1], [0], [0], itself=[0, 0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
 def test_camera_bias_and_ranked_equal_the_plain_loop(seed, k):
     query, gallery, *labels = instance(seed, 5, 30, 4, 4, 3, ties=False)

@@ -50,7 +50,7 @@ def by_loop(image, flip, shift, box):
 
 
 @given(st.integers(0, 10**6), st.integers(0, 9), st.integers(4, 9), st.integers(3, 9))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_apply_equals_the_plain_loop(seed, pad, height, width):
     images, rng = noise(6, height, width, 3), np.random.default_rng(seed)
     augment = Augment(flip=0.5, pad=pad, erase=0.6)

@@ -25,7 +25,7 @@ def one_at_a_time(memory, features, ids, rate):
 
 
 @given(st.lists(st.integers(0, 4), max_size=20), st.sampled_from([0.0, 0.05, 0.5, 0.9, 1.0]), st.integers(0, 99))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_update_is_equation_1_image_by_image(ids, rate, seed):
     bank = MemoryBank(5, 3, rate=rate).double()
     bank.fill(unit(5, 3, seed=seed).double(), torch.arange(5))

@@ -90,14 +90,14 @@ def silently(*arguments, **options):
 
 
 @given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 12), st.integers(1, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_jaccard_equals_its_definition(seed, n, k1, k2):
     distances = squared(unit(np.random.default_rng(seed), n))
     assert np.allclose(k_reciprocal_jaccard(distances, k1=k1, k2=k2), jaccard_by_loop(distances, k1, k2), atol=1e-12)
 
 
 @given(worlds(), st.integers(1, 6), st.integers(1, 3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_jaccard_passes_over_infinite_distances(world, k1, k2):
     centroids, camids = world
     distances = squared(centroids.astype(np.float64))
@@ -210,7 +210,7 @@ def test_a_core_point_whose_neighbours_others_have_taken_is_a_prototype_of_one()
 
 
 @given(worlds(), st.sampled_from(["jaccard", "euclidean", "cosine"]), st.floats(0.05, 1.2), st.integers(2, 4))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_prototypes_are_density_clusters(world, metric, eps, min_samples):
     centroids, camids = world
     for excluded in (False, True):
@@ -228,7 +228,7 @@ def test_prototypes_are_density_clusters(world, metric, eps, min_samples):
 
 
 @given(worlds(), st.floats(0.05, 1.2))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_labels_are_numbered_by_first_identity_and_keep_only_adds(world, eps):
     centroids, camids = world
     dropped = silently(centroids, camids, eps=eps, metric="euclidean")
@@ -249,7 +249,7 @@ def test_labels_are_numbered_by_first_identity_and_keep_only_adds(world, eps):
 
 
 @given(worlds(), st.floats(0.05, 1.2), st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_order_of_identities_does_not_matter(world, eps, seed):
     centroids, camids = world
     order = np.random.default_rng(seed).permutation(len(camids))

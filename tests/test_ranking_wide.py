@@ -18,7 +18,7 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(_ranking_wide, "COLUMNS", 7)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(instances, st.sampled_from(["cosine", "euclidean"]), st.sampled_from(["pessimistic", "optimistic"]))
 def test_equals_the_plain_loop(small_tiles, case, metric, ties):
     query, gallery, *labels = case

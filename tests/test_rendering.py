@@ -43,7 +43,7 @@ def search(a, b, ra, rb, rotation, u, v, flat=(1, 1, 1), steps=4001):
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_depth_is_that_of_the_highest_sphere(seed):
     rng = np.random.default_rng(seed)
     a, b = rng.uniform(-0.3, 0.3, (2, 3))

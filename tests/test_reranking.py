@@ -58,7 +58,7 @@ def by_loop(query, gallery, k1, k2, lambda_value, metric="cosine", power=2):
     return result
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.integers(0, 999),
     st.integers(1, 12),

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
@@ -25,7 +25,6 @@ def pk_splits(draw):
 
 
 @given(pk_splits())
-@settings(deadline=None)
 def test_pk_batches_hold_p_identities_of_k_consecutive_images(case):
     pids, p, k, seed = case
     sampler = PKSampler(pids, p=p, k=k, seed=seed)
@@ -40,7 +39,6 @@ def test_pk_batches_hold_p_identities_of_k_consecutive_images(case):
 
 
 @given(pk_splits())
-@settings(deadline=None)
 def test_pk_visits_identities_and_their_images_evenly(case):
     pids, p, k, seed = case
     batches = np.stack(PKSampler(pids, p=p, k=k, seed=seed).epoch(0))
@@ -57,7 +55,6 @@ def test_pk_visits_identities_and_their_images_evenly(case):
 
 
 @given(pk_splits())
-@settings(deadline=None)
 def test_pk_depends_on_labels_seed_and_epoch_alone(case):
     pids, p, k, seed = case
     sampler, again = PKSampler(pids, p=p, k=k, seed=seed), PKSampler(pids.tolist(), p=p, k=k, seed=seed)

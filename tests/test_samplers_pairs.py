@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reidkit.samplers import PairSampler
@@ -16,7 +16,6 @@ def cases(draw):
 
 
 @given(cases(), st.sampled_from(["paper", "code"]))
-@settings(deadline=None)
 def test_a_batch_holds_positive_then_negative_pairs_in_the_ratio(case, schedule):
     pids, pairs, e = case
     sampler = PairSampler(pids, pairs=pairs, schedule=schedule, seed=1)
@@ -36,7 +35,6 @@ def test_a_batch_holds_positive_then_negative_pairs_in_the_ratio(case, schedule)
 
 
 @given(cases())
-@settings(deadline=None)
 def test_labels_seed_and_epoch_decide_alone(case):
     pids, pairs, e = case
     sampler, again = PairSampler(pids, pairs=pairs, seed=5), PairSampler(pids.tolist(), pairs=pairs, seed=5)

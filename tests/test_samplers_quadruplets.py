@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
@@ -45,7 +45,6 @@ def drawable(seen, short, one_camera):
 
 
 @given(splits, options, st.integers(1, 4), st.integers(0, 99))
-@settings(deadline=None)
 def test_every_quadruplet_is_one_person_two_cameras_two_images_each(split, how, p, seed):
     pids, camids = split.T
     seen = counts(pids, camids)
@@ -83,7 +82,6 @@ def test_every_quadruplet_is_one_person_two_cameras_two_images_each(split, how, 
 
 
 @given(splits, st.integers(0, 99))
-@settings(deadline=None)
 def test_labels_seed_and_epoch_decide_everything(split, seed):
     pids, camids = split.T
     assume(max(map(len, counts(pids, camids).values())) > 1)
