@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .pairs import check, euclidean, hardest, having, itself, nothing, only, same
+from .pairs import check, euclidean, hardest, having, nothing, only, same
 
 
 def camera_aware(
@@ -61,7 +61,7 @@ def camera_aware(
         raise ValueError(f"negatives is {negatives!r}: expected 'person' (eq. 11) or 'batch'")
     person, camera = same(pids), same(camids)  # (N, N)
     far = ~camera & person if negatives == "person" else ~camera
-    near = person & camera & ~itself(pids)
+    near = (person & camera).fill_diagonal_(False)
     how = {"margin": margin, "mining": mining, "normalise": normalise, "squared": squared, "reduction": reduction}
     return _hinge(features, near, far, **how, generator=generator)
 
@@ -74,7 +74,7 @@ def camera_aware_flipped(features: Tensor, pids: Tensor, camids: Tensor, **optio
     """
     check(features, pids, camids)
     person, camera = same(pids), same(camids)
-    return _hinge(features, person & ~camera, person & camera & ~itself(pids), **options)
+    return _hinge(features, person & ~camera, (person & camera).fill_diagonal_(False), **options)
 
 
 def camera_aware_triplet(features: Tensor, pids: Tensor, camids: Tensor, **options) -> Tensor:
@@ -97,7 +97,7 @@ def intra_camera_triplet(features: Tensor, pids: Tensor, camids: Tensor, **optio
     """
     check(features, pids, camids)
     person, camera = same(pids), same(camids)
-    return _hinge(features, person & camera & ~itself(pids), ~person & camera, **options)
+    return _hinge(features, (person & camera).fill_diagonal_(False), ~person & camera, **options)
 
 
 def cross_camera_pull(

@@ -3,7 +3,7 @@ Loss for Person Re-identification")."""
 
 from torch import Tensor
 
-from .pairs import check, cosines, itself, nothing, same
+from .pairs import check, cosines, nothing, same
 
 
 def ccsc(
@@ -42,7 +42,7 @@ def ccsc(
     if cross_camera:
         chosen = chosen & ~same(camids)
     elif not include_self:
-        chosen = chosen & ~itself(pids)
+        chosen.fill_diagonal_(False)
     if not chosen.any():
         return nothing(features)
     similarities = cosines(features)  # (N, N)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .pairs import check, hardest, having, itself, nothing, only, same
+from .pairs import check, hardest, having, nothing, only, same
 
 
 def batch_hard_triplet(
@@ -28,8 +28,8 @@ def batch_hard_triplet(
     first gets the gradient. The paper sums over anchors; libraries, and this, average.
     """
     check(features, pids, camids)
-    alike = same(pids)
-    positive, negative = alike & ~itself(pids), ~alike  # (N, N) bool
+    negative = ~same(pids)  # (N, N) bool
+    positive = (~negative).fill_diagonal_(False)
     anchors = having(positive, negative)  # (A,)
     if not len(anchors):
         return nothing(features)

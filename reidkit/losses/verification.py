@@ -7,7 +7,7 @@ Both look at pairs. `samplers.PairSampler` puts the two images of a pair in cons
 import torch
 from torch import Tensor, nn
 
-from .pairs import apart, check, euclidean, itself, nothing, same
+from .pairs import apart, check, euclidean, nothing, same
 
 
 class Verification(nn.Module):
@@ -104,7 +104,7 @@ def contrastive(
     if pairs == "all":  # one matrix product; both halves of the matrix count, and the diagonal is 0
         distances, alike = euclidean(features, features), same(pids)  # (N, N)
         count = n * (n - 1)
-        distances = distances.masked_fill(itself(pids), 0)
+        distances = distances.masked_fill(torch.eye(n, dtype=torch.bool, device=distances.device), 0)
     else:
         distances, alike = apart(features[0::2], features[1::2]), pids[0::2] == pids[1::2]  # (P,)
         count = n // 2
