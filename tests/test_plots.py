@@ -319,6 +319,17 @@ def test_activation_overlay_has_one_scale_a_row():
     assert [bar.get_ylabel() for bar in bars] == ["mean response"] * 2
 
 
+def test_activation_overlay_keeps_the_numbers_of_its_rows_apart():
+    maps = dict.fromkeys("VI", np.linspace(0, 0.6, 16).reshape(2, 4, 2))  # a number at either end of the scale
+    picture = plots.activation_overlay(crops(2), maps)
+    picture.draw_without_rendering()
+    _, upper, lower = picture.axes
+    assert upper.get_ylim() == lower.get_ylim() == (0, 0.6)
+    ends = [[bar.get_yticklabels()[i].get_window_extent() for i in (0, -1)] for bar in (upper, lower)]
+    assert [bar.get_yticks()[[0, -1]].tolist() for bar in (upper, lower)] == [[0, pytest.approx(0.6)]] * 2
+    assert ends[0][0].y0 > ends[1][1].y1
+
+
 def test_activation_overlay_of_a_dead_map_still_draws():
     plots.activation_overlay(crops(1), np.zeros((1, 4, 2))).stored()
 
@@ -594,6 +605,11 @@ def test_similarity_histogram_sorts_pairs_by_kind():
     assert "same person, same camera: 1 pairs, mean 0.90" in words
     assert "same person, other camera: 2 pairs, mean 0.60" in words
     assert "different people: 3 pairs, mean 0.20" in words
+
+
+def test_similarity_histogram_has_no_negative_zero():
+    words = texts(plots.similarity_histogram([[0.5, -0.001]], [1], [0], [1, 2], [1, 0]))
+    assert "different people: 1 pairs, mean 0.00" in words
 
 
 def test_similarity_histogram_between_query_and_gallery():

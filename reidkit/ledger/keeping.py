@@ -10,14 +10,13 @@ baseline,0,0.4312,61.2
 
 import io
 import json
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from reidkit.results import environment
+from reidkit.results import environment, write_text
 from reidkit.runs import code_hash
 
 from .names import LedgerError, find, nearby
@@ -63,13 +62,8 @@ def store(frame: pd.DataFrame, path: str | Path, /, **provenance) -> Path:
     }
     head = "".join(f"# {key}: {_text(value)}\n" for key, value in lines.items())
     text = head + frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, text)
     return path
 
 

@@ -205,7 +205,7 @@ def similarity_histogram(
     for name, pairs, colour, dash in kinds:
         if len(pairs):
             heights, _ = np.histogram(pairs, edges, density=True)
-            words = f"{name}: {len(pairs):,} pairs, mean {pairs.mean():.2f}"
+            words = f"{name}: {len(pairs):,} pairs, mean {pairs.mean():z.2f}"
             axes.stairs(heights, edges, fill=True, color=colour, alpha=0.22)
             axes.stairs(heights, edges, color=colour, linewidth=1.7, linestyle=dash, label=words)
     axes.set(xlabel=quantity, ylabel="density (area 1 a kind)", xlim=(edges[0], edges[-1]))

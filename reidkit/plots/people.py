@@ -381,11 +381,11 @@ def activation_overlay(
                 interpolation="bicubic",
             )
         height = picture.get_figheight()
-        box = (
+        box = (  # a little shorter than the row, so that the numbers at its ends do not meet the next row's
             (width - bar + 0.06) / width,
-            1 - (y + cell * ratio) / height,
+            1 - (y + 0.96 * cell * ratio) / height,
             0.1 / width,
-            cell * ratio / height,
+            0.92 * cell * ratio / height,
         )
         colourbar = picture.colorbar(ScalarMappable(scale, "plasma"), cax=picture.add_axes(box), alpha=alpha)
         colourbar.ax.tick_params(labelsize=8)
