@@ -514,6 +514,11 @@ def test_ablation_chart_of_a_first_row_that_failed_and_of_single_seeds():
     assert {"failed", "60.0"} <= set(texts(plots.ablation_chart(frame)))
 
 
+def test_ablation_chart_has_no_negative_zero():
+    frame = pd.DataFrame({"variant": ["ID"] * 2, "seed": [0, 1], "silhouette": [-0.001, -0.003]})
+    assert "0.00 ± 0.00" in texts(plots.ablation_chart(frame, "silhouette"))
+
+
 def test_ablation_chart_of_several_metrics():
     picture = plots.ablation_chart(results(), ["rank1", "camera_bias"], reported={"rank1": {"ID": 0.9}})
     assert [a.get_xlabel() for a in picture.axes] == ["rank-1 (%)", "rank-1 (%)", "camera bias (1 = none)"]

@@ -31,8 +31,8 @@ def apart(first: Tensor, second: Tensor) -> Tensor:
 
 
 def norms(rows: Tensor) -> Tensor:
-    """Euclidean norms, (..., d) -> (...); the gradient is finite at 0."""
-    return (rows.square().sum(-1) + EPS).sqrt()
+    """Euclidean norms, (N, d) -> (N,); the gradient is finite at 0."""
+    return (rows.square().sum(1) + EPS).sqrt()
 
 
 def having(near: Tensor, far: Tensor) -> Tensor:
@@ -69,12 +69,10 @@ class _Hardest(torch.autograd.Function):
     @staticmethod
     def forward(ctx, anchors: Tensor, others: Tensor, _anchors, _others, near: Tensor, far: Tensor):
         squared = torch.addmm(others.square().sum(1)[None], anchors, others.T, alpha=-2)  # (N, M), less |anchor|^2
-        nearest, farthest = squared.masked_fill(~far, torch.inf), squared.masked_fill(~near, -torch.inf)
-        chosen = torch.stack([nearest.argmin(1), farthest.argmax(1)])  # (2, N)
-        away = others.index_select(0, chosen.flatten()).view(2, *anchors.shape)  # (2, N, d)
-        torch.sub(anchors, away, out=away)  # in place, since touching more memory is what costs
-        distances = norms(away)  # (2, N)
-        ctx.save_for_backward(chosen, away, distances)
+        chosen = squared.masked_fill(~far, torch.inf).argmin(1), squared.masked_fill(~near, -torch.inf).argmax(1)
+        away = [anchors - others.index_select(0, rows) for rows in chosen]  # (N, d) each
+        distances = [norms(difference) for difference in away]  # (N,) each
+        ctx.save_for_backward(*chosen, *away, *distances)
         ctx.others = len(others)
         return tuple(distances)
 
@@ -82,10 +80,10 @@ class _Hardest(torch.autograd.Function):
     def backward(ctx, *gradients: Tensor):
         if torch.is_grad_enabled():
             raise RuntimeError("the hardest distances have no second gradient: call backward without create_graph")
-        chosen, away, distances = ctx.saved_tensors
+        chosen, away, distances = (ctx.saved_tensors[i : i + 2] for i in (0, 2, 4))
         found = []
-        for rows, difference, slope in zip(chosen, away, torch.stack(gradients) / distances, strict=True):
-            by_anchor, by_other = difference * slope[:, None], None  # (N, d)
+        for rows, difference, distance, gradient in zip(chosen, away, distances, gradients, strict=True):
+            by_anchor, by_other = difference * (gradient / distance)[:, None], None  # (N, d)
             if ctx.needs_input_grad[1]:
                 by_other = by_anchor.new_zeros(ctx.others, by_anchor.shape[1])  # (M, d)
                 by_other.index_add_(0, rows, by_anchor, alpha=-1)

@@ -210,7 +210,7 @@ def _ours(axes: Axes, groups: list[np.ndarray], digits: int) -> None:
                       label="one seed")  # fmt: skip
             axes.plot([mean, mean], [y - 0.27, y + 0.27], color=INK, linewidth=2, zorder=3, label="mean")
             axes.plot([mean - spread, mean + spread], [y, y], color=BLUE, **bar)
-            words = f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if len(seeds) > 1 else "")
+            words = f"{mean:z.{digits}f}" + (f" ± {spread:.{digits}f}" if len(seeds) > 1 else "")
             words += f" ({failed} failed)" if failed else ""
         beside = {"transform": axes.get_yaxis_transform(), "ha": "left", "va": "center", "fontsize": 8}
         axes.text(1.02, y, words, color=VERMILLION if failed else INK, **beside)

@@ -201,7 +201,7 @@ def _heading(stats: Mapping | None) -> list[str]:
         first.append(f"camera bias {stats['camera_bias']:.1f}")
     lines = [", ".join(first)] if first else []
     if "silhouettes" in stats:
-        identity, camera = (f"{round(value, 2) + 0.0:+.2f}".replace("-", "−") for value in stats["silhouettes"])
+        identity, camera = (f"{value:+z.2f}".replace("-", "−") for value in stats["silhouettes"])
         lines += [f"silhouette by identity {identity}", f"by camera within identity {camera}"]
     return lines
 

@@ -69,7 +69,7 @@ def association_graph(images, pids, camids, edges, *, scores=None) -> Picture:
             (x, y), (dx, dy) = np.mean([centres[i], centres[j]], axis=0), np.subtract(centres[j], centres[i])
             x, y = x - bend * dy / 2, y + bend * dx / 2  # the middle of matplotlib's arc
             axes.text(
-                *(x, y, f"{scores[n]:.2f}"),
+                *(x, y, f"{scores[n]:z.2f}"),
                 ha="center",
                 va="center",
                 fontsize=7.5,
