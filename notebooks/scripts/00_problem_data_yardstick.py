@@ -156,7 +156,8 @@ plots.contact_sheet(pixels(rows, (128, 64)), rows.pid, rows.camid)
 
 # %%
 if dataset == "plaza":
-    both = {g: data_for(seeds[0], g).train.query("pid in @shown[:2]") for g in gaps}  # the same rows at every gap
+    two = shown[:2]
+    both = {g: data_for(seeds[0], g).train.query("pid in @two") for g in gaps}  # the same rows at every gap
     picture = plots.dial(
         {g: pixels(rows, (128, 64)) for g, rows in both.items()}, both[gaps[0]].pid, both[gaps[0]].camid
     )
