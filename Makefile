@@ -8,7 +8,7 @@ UV      := .tools/bin/uv
 # one thread a process, one process a core: bit-reproducible, and faster at these sizes
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test lab notebooks verify bench gpu lock pairs lint
+.PHONY: help setup demo test oldest lab notebooks verify bench gpu lock pairs lint
 .DEFAULT_GOAL := help
 
 help:       ## this list
@@ -34,6 +34,12 @@ demo: setup ## execute the notebooks on Plaza and say where to look (PROFILE=smo
 
 test: setup lint ## lint, then every test, notebooks included (smoke profile)
 	@$(PY) -m pytest -n auto --dist loadgroup
+
+oldest: $(UV) ## the tests again, at the oldest versions that pyproject.toml admits
+	@rm -rf .oldest
+	@$(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .oldest
+	@$(UV) pip install --quiet --python .oldest/bin/python --resolution lowest-direct -e ".[notebooks,tsne,test]"
+	@.oldest/bin/python -m pytest -n auto --dist loadgroup
 
 lint: setup
 	@.venv/bin/ruff check --quiet . && .venv/bin/ruff format --quiet --check .
