@@ -5,6 +5,7 @@ OUT     ?= runs
 PYTHON  ?= python3
 PY      := .venv/bin/python
 UV      := .tools/bin/uv
+VENV     = $(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 # one thread a process, one process a core: bit-reproducible, and faster at these sizes
 export OMP_NUM_THREADS ?= 1
 
@@ -23,7 +24,7 @@ $(UV):
 
 .venv/ready: requirements.lock pyproject.toml | $(UV)
 	@echo "setting up: .venv (several GB at the first time: torch)"
-	@test -x $(PY) || $(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
+	@test -x $(PY) || $(VENV) .venv
 	@$(UV) pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r requirements.lock
 	@$(UV) pip install --quiet --python $(PY) --no-deps -e .
 	@touch $@
@@ -37,8 +38,8 @@ test: setup lint ## lint, then every test, notebooks included (smoke profile)
 
 oldest: $(UV) ## the tests again, at the oldest versions that pyproject.toml admits
 	@rm -rf .oldest
-	@$(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .oldest
-	@$(UV) pip install --quiet --python .oldest/bin/python --resolution lowest-direct -e ".[notebooks,tsne,test]"
+	@$(VENV) .oldest
+	@$(UV) pip install --quiet --python .oldest/bin/python --resolution lowest-direct --all-extras -r pyproject.toml -e .
 	@.oldest/bin/python -m pytest -n auto --dist loadgroup
 
 lint: setup
