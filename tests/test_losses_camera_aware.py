@@ -77,6 +77,30 @@ def test_equals_the_plain_loop_in_value_and_gradient(loss, options):
     torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("options", [{}, {"squared": True}, {"normalise": True}, {"reduction": "sum"}])
+def test_the_pull_equals_the_plain_loop_in_value_and_gradient(options):
+    features, pids, camids = batch()
+    called, terms = cross_camera_pull(features, pids, camids, **options), []
+    rows = [f / f.norm() for f in features] if "normalise" in options else features
+    for a in range(len(rows)):
+        for j in range(len(rows)):
+            if pids[a] == pids[j] and camids[a] != camids[j]:
+                squared = (rows[a] - rows[j]).square().sum()
+                terms.append(squared if "squared" in options else squared.sqrt())
+    defined = sum(terms) / (1 if "reduction" in options else len(terms))
+    torch.testing.assert_close(called, defined, rtol=1e-9, atol=1e-9)
+    gradients = [torch.autograd.grad(value, features)[0] for value in (called, defined)]
+    torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-9)
+
+
+def test_the_pull_of_nearly_equal_images_far_from_zero_is_exact():
+    """A matrix product would leave the difference of two numbers near 3e6, in float32 worth 0.25 each."""
+    features = torch.full((2, 3), 1000.0)
+    features[1, 0] += 0.125
+    value = cross_camera_pull(features, torch.tensor([0, 0]), torch.tensor([0, 1]))
+    assert value == pytest.approx(0.125)
+
+
 def test_on_quadruplets_it_is_equation_11_as_printed():
     features, pids, camids = quadruplets()
     x = features.view(3, 2, 2, 4)  # person, camera, image, d

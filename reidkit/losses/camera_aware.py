@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .pairs import check, euclidean, hardest, having, nothing, only, same
+from .pairs import apart, check, hardest, having, nothing, only, same
 
 
 def camera_aware(
@@ -113,8 +113,11 @@ def cross_camera_pull(
     pairs ("mean" or "sum"). It has no negative: beside it, a loss must keep persons apart.
     """
     check(features, pids, camids)
-    pairs = same(pids) & ~same(camids)  # (N, N)
-    return _reduced(_distances(features, normalise, squared)[pairs], reduction, features)
+    pairs = (same(pids) & ~same(camids)).triu().nonzero()  # (M, 2), few of all: no matrix of distances is worth it
+    features = F.normalize(features, dim=1) if normalise else features
+    distances = apart(*(features.index_select(0, ends) for ends in pairs.T))  # (M,)
+    distances = distances.square() if squared else distances
+    return _reduced(distances.repeat(2), reduction, features)  # a pair counts from both its ends
 
 
 @dataclass(frozen=True)
@@ -185,12 +188,6 @@ def _hinge(
     gaps = hardest(features, features, near, far)
     farthest, nearest = (gap.square() if squared else gap for gap in gaps)  # (N,)
     return _reduced(only(F.relu(farthest - nearest + margin), anchors), reduction, features)
-
-
-def _distances(features: Tensor, normalise: bool, squared: bool) -> Tensor:
-    features = F.normalize(features, dim=1) if normalise else features
-    distances = euclidean(features, features)  # (N, N)
-    return distances.square() if squared else distances
 
 
 def _reduced(terms: Tensor, reduction: str, features: Tensor) -> Tensor:
