@@ -698,7 +698,6 @@ def dial_of(table, metrics=("mAP", "bias", "silhouette_camera")):
 
 def dial_picture(dial):
     picture = plots.dial_chart(dial, ["mAP change", "bias change", "silhouette_camera change"], x="weight", hue="loss")
-    picture.axes[0].set_ylabel("mAP change (points)")
     for axes in picture.axes:
         axes.set_xticks(list(DIAL.values()), ["0", ".1", ".3", "1"])
     return picture

@@ -113,10 +113,10 @@ FRACTIONS = ("map", "minp", "rank", "cmc", "precision", "recall", "accuracy", "r
 
 
 def metric_words(metric: str) -> tuple[str, float]:
-    """How a metric is printed: (axis label, factor). Fractions are printed in percent."""
+    """How a metric is printed: (axis label, factor). Fractions in percent, their gains and changes in points of it."""
     if metric.lower().startswith(FRACTIONS):
         name = f"rank-{metric[4:]}" if metric.startswith("rank") and metric[4:].isdigit() else metric
-        return f"{name} (%)", 100.0
+        return f"{name} ({'points' if name.endswith((' change', ' gain')) else '%'})", 100.0
     if metric in ("camera_bias", "bias"):
         return "camera bias (1 = none)", 1.0
     return metric.replace("_", " "), 1.0
