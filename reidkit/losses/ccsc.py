@@ -31,7 +31,8 @@ def ccsc(
 
     Returns a scalar: from 1/2, all pairs parallel, to 1, all at right angles, for features that are nowhere negative.
     Pairs are ordered, as in the sums; over unordered pairs the mean is the same. A batch without any pair (the paper
-    would divide 0 by 0) gives a differentiable 0. Raises ValueError for shapes or dtypes that do not fit.
+    would divide 0 by 0) gives a differentiable 0. Time and memory go with the pairs, for K images a person at most
+    (K - 1) / 2 times the features. Raises ValueError for shapes or dtypes that do not fit.
 
     Same-camera pairs alone: let `pids` number pairs of person and camera, and say `cross_camera=False`.
     """
@@ -43,7 +44,9 @@ def ccsc(
         chosen = chosen & ~same(camids)
     elif not include_self:
         chosen.fill_diagonal_(False)
-    if not chosen.any():
+    first, second = chosen.triu().nonzero().T  # (M,) each, a pair once; few of all: no matrix product is worth it
+    if not len(first):
         return nothing(features)
-    similarities = cosines(features)  # (N, N)
-    return (1 / (1 + similarities[chosen]).clamp(min=eps)).mean()
+    terms = 1 / (1 + cosines(features, first, second)).clamp(min=eps)  # (M,)
+    counts = 1 + (first != second)  # in the sums a pair stands in both orders, an image with itself in one
+    return (terms * counts).sum() / counts.sum()

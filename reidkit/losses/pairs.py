@@ -91,14 +91,11 @@ class _Hardest(torch.autograd.Function):
         return *found, None, None
 
 
-def cosines(features: Tensor) -> Tensor:
-    """Cosine similarities of all pairs, (N, d) -> (N, N); a zero vector has similarity 0 to all.
-
-    By one product, whose diagonal holds the squared lengths: cheaper than to normalise the features before it.
-    """
-    products = features @ features.T  # (N, N)
-    lengths = products.diagonal().clamp(min=EPS**2).sqrt()  # (N,) at least 1e-12
-    return products / lengths[:, None] / lengths[None]
+def cosines(features: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Cosine similarities of pairs of rows, (N, d) and twice (M,) int64 -> (M,); a zero vector has 0 to all others."""
+    lengths = torch.linalg.vector_norm(features, dim=1).clamp(min=EPS)  # (N,)
+    products = (features.index_select(0, first) * features.index_select(0, second)).sum(1)  # (M,)
+    return products / lengths[first] / lengths[second]
 
 
 def same(ids: Tensor) -> Tensor:
