@@ -198,6 +198,17 @@ def test_no_pair_gives_a_differentiable_zero(loss, pids, camids):
 
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("loss", LOSSES)
+def test_no_pair_is_a_zero_also_where_features_are_infinite(loss, normalise):
+    features = torch.ones(3, 4)
+    features[0] = torch.inf
+    value = loss(features.requires_grad_(), torch.arange(3), torch.arange(3), normalise=normalise)
+    value.backward()
+    assert value == 0
+    assert (features.grad == 0).all()
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_equal_images_have_a_finite_gradient(loss, normalise):
     """A collapsed network, or one image twice in a quadruplet: distances of 0."""
     pids, camids = torch.arange(2).repeat_interleave(4), torch.tensor([0, 0, 1, 1] * 2)

@@ -139,9 +139,14 @@ def test_away_from_the_pole_eps_changes_nothing():
     assert torch.equal(ccsc(features, pids, camids, eps=1e-9), ccsc(features, pids, camids, eps=1e-2))
 
 
-def test_a_feature_of_zeros_counts_as_at_right_angles():
-    features = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
-    assert ccsc(features, torch.tensor([0, 0]), torch.tensor([0, 1])).item() == pytest.approx(1.0)
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_feature_of_zeros_counts_as_at_right_angles(reading):
+    features = torch.tensor([[0.0, 0.0], [1.0, 1.0]], requires_grad=True)
+    value = ccsc(features, torch.tensor([0, 0]), torch.tensor([0, 1]), **reading)
+    value.backward()
+    parallel = "include_self" in reading  # one of four then, the ones beside themselves: not so the zeros
+    assert value.item() == pytest.approx((3 * 1.0 + 0.5) / 4 if parallel else 1.0)
+    assert torch.isfinite(features.grad).all()
 
 
 def test_one_step_down_the_gradient_brings_cross_camera_images_together():

@@ -111,11 +111,13 @@ def cross_camera_pull(
 ) -> Tensor:
     """The plain opposite of eq. 11's push: the distance of a person's images under different cameras, over all such
     pairs ("mean" or "sum"). It has no negative: beside it, a loss must keep persons apart.
+
+    For the gradient the pairs' differences are kept: with K images a person, at most (K - 1) / 2 times the features.
     """
     check(features, pids, camids)
-    pairs = (same(pids) & ~same(camids)).triu().nonzero()  # (M, 2), few of all: no matrix of distances is worth it
-    features = F.normalize(features, dim=1) if normalise else features
-    distances = apart(*(features.index_select(0, ends) for ends in pairs.T))  # (M,)
+    first, second = (same(pids) & ~same(camids)).triu().nonzero().T  # (M,) each: few, where a person has few images
+    rows = F.normalize(features, dim=1) if normalise else features
+    distances = apart(rows.index_select(0, first), rows.index_select(0, second))  # (M,)
     distances = distances.square() if squared else distances
     return _reduced(distances.repeat(2), reduction, features)  # a pair counts from both its ends
 

@@ -31,8 +31,9 @@ def ccsc(
 
     Returns a scalar: from 1/2, all pairs parallel, to 1, all at right angles, for features that are nowhere negative.
     Pairs are ordered, as in the sums; over unordered pairs the mean is the same. A batch without any pair (the paper
-    would divide 0 by 0) gives a differentiable 0. Time and memory go with the pairs, for K images a person at most
-    (K - 1) / 2 times the features. Raises ValueError for shapes or dtypes that do not fit.
+    would divide 0 by 0) gives a differentiable 0. For the gradient the pairs are kept: with K images a person, at most
+    K - 1 times the features (K + 1 with images beside themselves). Raises ValueError for shapes or dtypes that do not
+    fit.
 
     Same-camera pairs alone: let `pids` number pairs of person and camera, and say `cross_camera=False`.
     """
@@ -44,7 +45,7 @@ def ccsc(
         chosen = chosen & ~same(camids)
     elif not include_self:
         chosen.fill_diagonal_(False)
-    first, second = chosen.triu().nonzero().T  # (M,) each, a pair once; few of all: no matrix product is worth it
+    first, second = chosen.triu().nonzero().T  # (M,) each, a pair once: few, where a person has few images
     if not len(first):
         return nothing(features)
     terms = 1 / (1 + cosines(features, first, second)).clamp(min=eps)  # (M,)

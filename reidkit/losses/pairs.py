@@ -92,7 +92,7 @@ class _Hardest(torch.autograd.Function):
 
 
 def cosines(features: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Cosine similarities of pairs of rows, (N, d) and twice (M,) int64 -> (M,); a zero vector has 0 to all others."""
+    """Cosine similarities of pairs of rows, (N, d) and twice (M,) int64 -> (M,); a zero vector has similarity 0."""
     lengths = torch.linalg.vector_norm(features, dim=1).clamp(min=EPS)  # (N,)
     products = (features.index_select(0, first) * features.index_select(0, second)).sum(1)  # (M,)
     return products / lengths[first] / lengths[second]
