@@ -525,13 +525,17 @@ def test_ablation_chart_of_several_metrics():
     assert "1.50 ± 0.00" in texts(picture)  # not a fraction: not in percent
 
 
-def test_dial_chart_says_points_for_what_is_gained_and_percent_for_a_share():
-    frame = over_the_dial().rename(columns={"mAP": "mAP gain", "camera_bias": "bias change"})
-    frame["mAP gain / (1 − mAP)"] = frame["rank1 change"] = 2 * frame["mAP gain"]
-    picture = plots.dial_chart(frame, ["mAP gain", "mAP gain / (1 − mAP)", "rank1 change", "bias change"])
-    shown = [axes.get_ylabel() for axes in picture.axes]
-    assert shown == ["mAP gain (points)", "mAP gain / (1 − mAP) (%)", "rank1 change (points)", "bias change"]
-    np.testing.assert_allclose(lines_of(picture.axes[0], "ID")[0].get_ydata(), [51, 46, 41])
+def test_charts_say_points_for_differences_of_fractions_and_percent_for_shares():
+    points = ["mAP gain", "rank1 change", "mAP below M8", "train_test_gap"]
+    shares = ["mAP", "mAP gain / (1 − mAP)", "mAP_any_camera"]
+    numbers = ["bias change", "silhouette_camera gap"]
+    expected = [f"{name} (points)" for name in points] + [f"{name} (%)" for name in shares]
+    expected += ["bias change", "silhouette camera gap"]
+    frame = over_the_dial().assign(**{name: lambda f: f.mAP for name in (*points, *shares, *numbers)})
+    picture = plots.dial_chart(frame, [*points, *shares, *numbers])
+    assert [axes.get_ylabel() for axes in picture.axes] == expected
+    heights = [lines_of(axes, "ID")[0].get_ydata()[0] for axes in picture.axes]
+    np.testing.assert_allclose(heights, [51] * 7 + [0.51] * 2)
 
 
 def test_dial_chart_is_a_mean_with_a_band_over_seeds():

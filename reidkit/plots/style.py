@@ -110,13 +110,15 @@ def camera_name(camid: int) -> str:
 
 
 FRACTIONS = ("map", "minp", "rank", "cmc", "precision", "recall", "accuracy", "r1", "train_test_gap")
+DIFFERENCES = {"gain", "change", "gap", "below"}  # words of what is a difference of fractions; with "/" it is a share
 
 
 def metric_words(metric: str) -> tuple[str, float]:
-    """How a metric is printed: (axis label, factor). Fractions in percent, their gains and changes in points of it."""
+    """How a metric is printed: (axis label, factor). Fractions in percent, their differences in points of it."""
     if metric.lower().startswith(FRACTIONS):
         name = f"rank-{metric[4:]}" if metric.startswith("rank") and metric[4:].isdigit() else metric
-        return f"{name} ({'points' if name.endswith((' change', ' gain')) else '%'})", 100.0
+        share = "/" in name or DIFFERENCES.isdisjoint(name.replace("_", " ").split())
+        return f"{name} ({'%' if share else 'points'})", 100.0
     if metric in ("camera_bias", "bias"):
         return "camera bias (1 = none)", 1.0
     return metric.replace("_", " "), 1.0
