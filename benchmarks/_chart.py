@@ -11,11 +11,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from _common import RESULTS
+
+from reidkit.plots.style import COLOURS, Picture, styled
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -85,19 +83,19 @@ def described() -> str:
     return "\n".join(f"{name} {label(times)}" for name, times, _ in bars())
 
 
+@styled
 def main() -> None:
     if not bars():
         print("benchmarks/results/ holds no headline figure yet")
         return
     names, times, numbers = zip(*bars(), strict=True)
-    figure, axes = plt.subplots(figsize=(8, 0.6 + 0.3 * len(names)), layout="constrained")
-    colours = plt.get_cmap("tab10")
-    drawn = axes.barh(names, times, color=[colours(number) for number in numbers])
+    figure = Picture(8, 0.6 + 0.25 * len(names))
+    axes = figure.subplots()
+    drawn = axes.barh(names, times, color=[COLOURS[number] for number in numbers])
     axes.bar_label(drawn, [label(value) for value in times], padding=3)
     axes.axvline(1, color="0.4", linewidth=1)
     axes.set(xscale="log", xlabel="time, in multiples of reidkit's (one core)", xlim=(0.8, 2.2 * max(times)))
-    axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylim(len(names) - 0.4, -0.6)  # the first on top
     DOCS.mkdir(exist_ok=True)
     figure.savefig(DOCS / "speed.png", dpi=150, metadata={"Software": None, "Description": described()})
 

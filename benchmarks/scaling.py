@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 from _common import LABELS, RESULTS, about, make, options, write
 
+from reidkit.plots.style import COLOURS, Picture, styled
+
 SIZES = 2000, 4000, 8000, 16000  # images, a sixth of them queries; of Plaza and the loader a quarter of that
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -80,18 +82,16 @@ def images(n: int, rounds: int) -> dict[str, tuple[int, float]]:
         }
 
 
+@styled
 def chart(curves: dict[str, dict], file: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
-    for marker, (name, curve) in zip("osD^v", curves.items(), strict=True):
-        axes.loglog(curve["images"], curve["seconds"], marker=marker, label=f"{name}: slope {curve['slope']:.2f}")
+    figure = Picture(6, 5)
+    axes = figure.subplots()
+    for marker, colour, (name, curve) in zip("osD^v", COLOURS[:5], curves.items(), strict=True):
+        line = {"marker": marker, "color": colour, "label": f"{name}: slope {curve['slope']:.2f}"}
+        axes.loglog(curve["images"], curve["seconds"], **line)
     axes.set(xlabel="images", ylabel="seconds on one core")
-    axes.grid(True, which="major", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    axes.grid(True, which="major")
+    figure.legend(loc="outside lower center", ncols=2)
     file.parent.mkdir(exist_ok=True)
     figure.savefig(file, dpi=150, metadata={"Software": None})
 
