@@ -108,12 +108,10 @@ def csv_rows(group: Group) -> list[dict]:
         "date": group.date,
     }
     rows, (verdicts, _) = [], group.verdicts
+    printed = {paper: _printed(paper, printed_on(group, paper)) for paper in verdicts}
     for row in ours(group).to_dict("records"):
-        found = [
-            {"paper": paper} | place
-            for paper in verdicts
-            for place in _printed(paper, printed_on(group, paper), row["name"], row["metric"])
-        ]
+        number = ledger.fold(row["name"]), ledger.fold(row["metric"])
+        found = [{"paper": paper} | place for paper in printed for place in printed[paper].get(number, [])]
         rows += [common | {"kind": "row"} | row | place for place in found or [{}]]
     for paper, verdict in verdicts.items():
         for row in verdict.to_dict("records"):
@@ -123,15 +121,15 @@ def csv_rows(group: Group) -> list[dict]:
     return rows
 
 
-def _printed(paper: str, datasets: Sequence[str], method: str, metric: str) -> list[dict]:
-    printed = _as_printed(paper)
-    printed = printed[
-        printed["dataset"].isin(datasets)
-        & (printed["method"].map(ledger.fold) == ledger.fold(method))
-        & (printed["metric"].map(ledger.fold) == ledger.fold(metric))
-    ]
-    places = printed[["dataset", "value"]].drop_duplicates()  # the same number stands in several tables
-    return [{"reported_on": row["dataset"], "reported_percent": row["value"]} for row in places.to_dict("records")]
+def _printed(paper: str, datasets: Sequence[str]) -> dict[tuple[str, str], list[dict]]:
+    """What a paper prints on some data sets: method and metric, folded -> where and what, once each."""
+    printed, found = _as_printed(paper), {}
+    for row in printed[printed["dataset"].isin(datasets)].to_dict("records"):
+        places = found.setdefault((ledger.fold(row["method"]), ledger.fold(row["metric"])), [])
+        place = {"reported_on": row["dataset"], "reported_percent": row["value"]}
+        if place not in places:  # the same number stands in several tables
+            places.append(place)
+    return found
 
 
 def _as_printed(paper: str) -> pd.DataFrame:
