@@ -81,6 +81,19 @@ def test_a_page_of_one_paper(tmp_path):
     assert claims == {"reproduced", "not testable here"}
 
 
+def test_printed_numbers_are_read_as_often_for_many_rows_as_for_few(tmp_path, monkeypatch):
+    read, reported = [], report.ledger.reported
+    monkeypatch.setattr(report.ledger, "reported", lambda *a, **k: read.append(a) or reported(*a, **k))
+    times = []
+    for count in (2, 40):
+        more = [row | {"variant": f"{row['variant']}, {i}"} for i in range(count) for row in ROWS]
+        small.finished(tmp_path / str(count), rows=ROWS + more, seeds=range(5), paper="ccsc")
+        read.clear()
+        written(tmp_path / str(count))
+        times.append(len(read))
+    assert times[0] == times[1] > 0
+
+
 def test_the_page_needs_no_network(tmp_path):
     small.finished(tmp_path, rows=ROWS, paper="ccsc")
     _, page, _ = written(tmp_path)
