@@ -29,7 +29,7 @@ $(UV):
 	@$(UV) pip install --quiet --python $(PY) --no-deps -e .
 	@touch $@
 
-demo: setup ## execute the notebooks on Plaza and say where to look (PROFILE=smoke: in seconds)
+demo: setup ## execute the notebooks on Plaza and say where to look (PROFILE=smoke: a minute each)
 	@$(PY) -m reidkit run $(NOTEBOOKS) --profile $(PROFILE) --out $(OUT)
 	@$(PY) -m reidkit report --runs $(OUT)
 
