@@ -1,12 +1,13 @@
 """Ranking a gallery for many queries without sorting it: the NumPy machinery behind :mod:`reidkit.evaluation`.
 
 Every retrieval metric needs, for each true match of a query, only the *number of wrong images ranked before it*. So we
-never sort a whole row, and never hold queries x gallery scores:
+never sort a whole row, and never hold queries x gallery distances:
 
-1. ``blocks``  a block of queries meets the gallery, tile by tile, in one reused buffer of scores (higher = nearer);
-2. ``ahead``   per query, with the person's own images taken out, compare the scores with the farthest match, the next
-   and so on; once few come before it (a good model leaves few at once), sort those and look the other matches up;
-3. ``top``     per query, the k best columns, for pictures of ranked lists.
+1. ``blocks``  a block of queries meets the gallery, tile by tile, in one reused buffer of distances;
+   ``strips``  or a given matrix of distances is read a few rows at a time, where it lies;
+2. ``ahead``   per query, compare the distances with that of the farthest match, the next and so on; once few come
+   before it (a good model leaves few at once), sort those and look the other matches up;
+3. ``top``     per query, the k nearest columns, for pictures of ranked lists.
 
 :mod:`reidkit._ranking_torch` offers ``blocks``, ``ahead`` and ``top`` on an accelerator.
 """
@@ -18,11 +19,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK_BYTES = 32 << 20  # scores held at a time: enough rows for a fast matrix product
+BLOCK_BYTES = 32 << 20  # distances held at a time: enough rows for a fast matrix product
 TILE_BYTES = 16 << 20  # features copied at a time: what a float16 gallery, or one with junk in it, costs in RAM
 VIEW_BYTES = 64 << 20  # features multiplied at a time where they need no copy: each product packs the queries anew
-STRIP_BYTES = 2 << 20  # rows of a given distance matrix read at a time: they stay in cache
-SORT = 64  # to pick out and sort a score costs as much as to compare so many
+STRIP_BYTES = 2 << 20  # rows of a given matrix of distances read at a time: they stay in cache
+SURVEY_BYTES = 1 << 19  # features looked at at a time, twice: likewise
+SORT = 64  # to pick out and sort a distance costs as much as to compare so many
 
 
 def array(x) -> np.ndarray:
@@ -78,7 +80,7 @@ def choice(name: str, value: str, known: tuple[str, ...]) -> None:
 class Labels:
     """Who is who, and which gallery images may appear in a ranked list at all.
 
-    Scores have one column per *kept* gallery image (pid -1 is junk and is never scored). ``order`` lists the columns
+    Distances have one column per *kept* gallery image (pid -1 is junk and never compared). ``order`` lists the columns
     person by person, so all images of the person of query i are one slice of it, ``order[first[i]:last[i]]``.
     """
 
@@ -120,21 +122,21 @@ class Labels:
         return rows, columns, self.query_camids[start + rows] == self.camids[columns]
 
 
-# ---- scores ------------------------------------------------------------------------------------------------------
+# ---- distances ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a pass over the features tells before the first product.
 
-    ``q.g * scale - shift`` orders a row as the metric does: ``q.g / |g|`` as the cosine (a zero vector scores 0), and
-    ``q.g - |g|^2 / 2`` as minus the Euclidean distance, since ``|q - g|^2 = |q|^2 - 2 (q.g - |g|^2 / 2)``.
+    A row is ordered as the metric does by ``-q.g / |g|``, minus the cosine (0 for a zero vector), or by
+    ``|g|^2 / 2 - q.g``, since the squared Euclidean distance ``|q - g|^2`` is ``|q|^2`` and twice that.
     ``copies`` are columns whose feature repeats, bit for bit, that of the column in ``originals``.
     """
 
     dtype: np.dtype
-    scale: np.ndarray  # (n,)
-    shift: np.ndarray  # (n,)
+    cosine: bool
+    weights: np.ndarray  # (n,): -1 / |g|, or |g|^2 / 2
     copies: np.ndarray
     originals: np.ndarray
 
@@ -143,54 +145,58 @@ class Plan:
         dtype = np.result_type(query.dtype, np.float32)  # float16 and small integers are computed in float32
         survey(query, "query", dtype)
         norms2, prints = survey(gallery, "gallery", dtype)
-        norms2 = norms2[keep]
-        ones, zeros = np.ones_like(norms2), np.zeros_like(norms2)
-        if metric == "cosine":
-            scale, shift = np.divide(1, np.sqrt(norms2), out=zeros.copy(), where=norms2 > 0), zeros
-        else:
-            scale, shift = ones, norms2 / 2
-        return cls(dtype, scale, shift, *duplicates(gallery, keep, prints[keep]))
+        norms2, cosine = norms2[keep], metric == "cosine"
+        zeros = np.zeros_like(norms2)
+        weights = np.divide(-1, np.sqrt(norms2), out=zeros, where=norms2 > 0) if cosine else norms2 / 2
+        return cls(dtype, cosine, weights, *duplicates(gallery, keep, prints[keep]))
 
     def step(self, budget: int) -> int:
-        """Queries per block, so that their scores fit in ``budget`` bytes."""
-        fit = max(1, budget // (self.dtype.itemsize * max(1, len(self.scale))))
+        """Queries per block, so that their distances fit in ``budget`` bytes."""
+        fit = max(1, budget // (self.dtype.itemsize * max(1, len(self.weights))))
         return fit - fit % 64 if fit > 64 else fit  # matrix products are fastest in whole pieces of the processor's
+
+    def between(self, query: np.ndarray, gallery: np.ndarray, columns, out: np.ndarray | None = None) -> np.ndarray:
+        """Distances (b, m) of queries (b, d) and of these columns' features (m, d)."""
+        found = np.matmul(query, gallery.T, out=out)
+        if self.cosine:  # to scale the products spares a scaled copy of the gallery
+            found *= self.weights[columns]
+        else:
+            np.subtract(self.weights[columns], found, out=found)
+        return found
 
 
 def blocks(query: np.ndarray, gallery: np.ndarray, keep: np.ndarray, metric: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield ``(first query, scores (b, n))`` for consecutive blocks of queries; the buffer is reused."""
+    """Yield ``(first query, distances (b, n))`` for consecutive blocks of queries; the buffer is reused."""
     plan = Plan.of(query, gallery, keep, metric)
     step = plan.step(BLOCK_BYTES)
     buffer = np.empty((min(step, len(query)), len(keep)), plan.dtype)
     for start in range(0, len(query), step):
         q = np.asarray(query[start : start + step], plan.dtype)  # (b, d)
-        scores = buffer[: len(q)]  # (b, n)
+        block = buffer[: len(q)]  # (b, n)
         for a, b, tile in tiles(gallery, keep, plan.dtype, TILE_BYTES, VIEW_BYTES):
-            part = np.matmul(q, tile.T, out=scores[:, a:b])
-            if metric == "cosine":  # to scale the scores spares a scaled copy of the gallery
-                part *= plan.scale[a:b]
-            else:
-                part -= plan.shift[a:b]
+            plan.between(q, tile, slice(a, b), out=block[:, a:b])
             del tile  # before the next is read: if it is a copy, there is one at a time
-        for row in scores if len(plan.copies) else ():
+        for row in block if len(plan.copies) else ():
             row[plan.copies] = row[plan.originals]
-        yield start, scores
+        yield start, block
 
 
 def strips(distances: np.ndarray, keep: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield ``(first query, scores)`` as :func:`blocks` does, from a given distance matrix, which is only read."""
+    """Yield ``(first query, distances)`` as :func:`blocks` does, from a given matrix; where it can, a view of it."""
     dtype = np.result_type(distances.dtype, np.float32)
     step = max(1, STRIP_BYTES // (dtype.itemsize * distances.shape[1]))
-    buffer = np.empty((min(step, len(distances)), len(keep)), dtype)
+    ones = np.ones(distances.shape[1], dtype)
     for start in range(0, len(distances), step):
-        strip = np.asarray(distances[start : start + step])
-        if not np.isfinite(strip).all():
+        strip = np.asarray(distances[start : start + step], dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # a sum is finite only if all of it is, and sooner made
+            sums = strip @ ones
+        if not np.isfinite(sums).all() and not np.isfinite(strip).all():
             row, column = np.argwhere(~np.isfinite(strip))[0]
             raise ValueError(
                 f"distances[{start + row}, {column}] is {strip[row, column]}: it has no place in a ranking; "
                 "look for NaN in the features or an overflow before this matrix"
             )
-        yield start, np.negative(strip[:, run(keep)], out=buffer[: len(strip)], dtype=dtype)
+        yield start, strip[:, run(keep)]
 
 
 def tiles(
@@ -223,7 +229,7 @@ def survey(features: np.ndarray, name: str, dtype) -> tuple[np.ndarray, np.ndarr
     norms2 = np.empty(len(features), dtype)
     prints = np.empty(len(features), np.int64)
     bits = np.dtype(f"i{np.dtype(dtype).itemsize}")
-    for a, b, tile in tiles(features, np.arange(len(features)), dtype, TILE_BYTES):
+    for a, b, tile in tiles(features, np.arange(len(features)), dtype, SURVEY_BYTES):
         tile = np.ascontiguousarray(tile)
         with np.errstate(over="ignore", invalid="ignore"):
             np.einsum("ij,ij->i", tile, tile, out=norms2[a:b])
@@ -259,43 +265,46 @@ def duplicates(features: np.ndarray, keep: np.ndarray, prints: np.ndarray) -> tu
 # ---- counting and picking ----------------------------------------------------------------------------------------
 
 
-def take_out(scores, rows, columns):
-    """The scores of these (row, column) pairs; in the block they become -infinity: these images leave the list."""
-    values = scores[rows, columns]
-    scores[rows, columns] = -np.inf
-    return np.asarray(values)
+def pick(distances, rows, columns):
+    """The distances of these (row, column) pairs."""
+    return distances[rows, columns]
 
 
-def ahead(scores: np.ndarray, rows: np.ndarray, values: np.ndarray, ties: str) -> np.ndarray:
-    """How many scores of row ``rows[j]`` come before ``values[j]``; sorted by row, then from nearest to farthest.
+def take_out(distances, rows, columns) -> None:
+    """The distances of these (row, column) pairs become infinity: these images leave the list."""
+    distances[rows, columns] = np.inf
 
-    Ties: "pessimistic", a score equal to the match's comes before it; "optimistic", after it.
+
+def ahead(distances: np.ndarray, rows: np.ndarray, values: np.ndarray, ties: str) -> np.ndarray:
+    """How many distances of row ``rows[j]`` come before ``values[j]``; sorted by row, then from nearest to farthest.
+
+    Ties: "pessimistic", a distance equal to the match's comes before it; "optimistic", after it.
     """
-    side, before = ("left", np.greater_equal) if ties == "pessimistic" else ("right", np.greater)
+    before, side = (np.less_equal, "right") if ties == "pessimistic" else (np.less, "left")
     counts = np.zeros(len(rows), np.int64)
-    starts = np.searchsorted(rows, np.arange(len(scores) + 1)).tolist()  # where a row's pairs begin
-    width = scores.shape[1]
+    starts = np.searchsorted(rows, np.arange(len(distances) + 1)).tolist()  # where a row's pairs begin
+    width = distances.shape[1]
     nearer = np.empty(width, bool)
     bounds = values.tolist()  # a Python number is compared as a scalar of the row's dtype, and sooner
-    for row, start, stop in zip(scores, starts, starts[1:], strict=False):
+    for row, start, stop in zip(distances, starts, starts[1:], strict=False):
         for j in range(stop - 1, start - 1, -1):  # from the farthest match on
             n = counts[j] = np.count_nonzero(before(row, bounds[j], out=nearer))
             if SORT * n <= (stop - j) * width:  # sorting what is left costs no more than the comparisons so far
                 if n and j > start:
                     few = row[nearer.nonzero()]
                     few.sort()
-                    counts[start:j] = n - few.searchsorted(values[start:j], side)
+                    counts[start:j] = few.searchsorted(values[start:j], side)
                 break
     return counts
 
 
-def top(scores: np.ndarray, k: int) -> np.ndarray:
-    """The k best columns of each row, best first, equal scores in column order; -1 where a row has fewer. (b, k)"""
-    best = np.full((len(scores), k), -1)
-    size = min(k, scores.shape[1])
-    for row, out in zip(scores, best, strict=True) if size else ():
-        near = np.flatnonzero(row >= np.partition(row, -size)[-size])
-        near = near[np.argsort(-row[near], kind="stable")][:size]
-        near = near[row[near] > -np.inf]
+def top(distances: np.ndarray, k: int) -> np.ndarray:
+    """The k nearest columns of each row, nearest first, equal ones in column order; -1 where a row has fewer. (b, k)"""
+    best = np.full((len(distances), k), -1)
+    size = min(k, distances.shape[1])
+    for row, out in zip(distances, best, strict=True) if size else ():
+        near = np.flatnonzero(row <= np.partition(row, size - 1)[size - 1])
+        near = near[np.argsort(row[near], kind="stable")][:size]
+        near = near[row[near] < np.inf]
         out[: near.size] = near
     return best

@@ -1,7 +1,7 @@
 """The three steps of :mod:`reidkit._ranking` on an accelerator: only labels and counts travel back.
 
 The gallery is moved tile by tile, so it may be larger than the device's memory. Where a processor sorts the few
-scores that matter, a GPU compares all of them with one match after another, which it does at the speed of its memory.
+distances that matter, a GPU compares all with one match after another, which it does at the speed of its memory.
 """
 
 from __future__ import annotations
@@ -14,54 +14,60 @@ import torch
 from reidkit import _ranking
 from reidkit.progress import bar
 
-BLOCK_BYTES = 1 << 30  # scores held on the device at a time
+BLOCK_BYTES = 1 << 30  # distances held on the device at a time
 TILE_BYTES = 256 << 20  # features moved there at a time
-SORT_BYTES = 256 << 20  # scores sorted at a time, which takes several times their memory
+SORT_BYTES = 256 << 20  # distances sorted at a time, which takes several times their memory
 
 
 def blocks(query, gallery, keep: np.ndarray, metric: str, device) -> Iterator[tuple[int, torch.Tensor]]:
-    """As :func:`reidkit._ranking.blocks`; the features are NumPy arrays, the scores (b, n) live on ``device``."""
+    """As :func:`reidkit._ranking.blocks`; the features are NumPy arrays, the distances (b, n) live on ``device``."""
     plan = _ranking.Plan.of(query, gallery, keep, metric)
     move = lambda x: torch.tensor(x, device=device)  # noqa: E731 - a copy: a read-only memory map is fine
-    scale, shift, copies, originals = map(move, (plan.scale, plan.shift, plan.copies, plan.originals))
+    weights, copies, originals = map(move, (plan.weights, plan.copies, plan.originals))
     step = plan.step(BLOCK_BYTES)
     for start in range(0, len(query), step):
         q = move(np.asarray(query[start : start + step], plan.dtype))  # (b, d)
-        scores = torch.empty(len(q), len(keep), dtype=q.dtype, device=device)
+        block = torch.empty(len(q), len(keep), dtype=q.dtype, device=device)  # (b, n)
         for a, b, tile in _ranking.tiles(gallery, keep, plan.dtype, TILE_BYTES):
-            torch.mm(q, move(tile).T, out=scores[:, a:b])
-        scores.mul_(scale).sub_(shift)
-        scores[:, copies] = scores[:, originals]
-        yield start, scores
+            torch.mm(q, move(tile).T, out=block[:, a:b])
+        block = block.mul_(weights) if plan.cosine else torch.sub(weights, block, out=block)
+        block[:, copies] = block[:, originals]
+        yield start, block
 
 
-def take_out(scores: torch.Tensor, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def pick(distances: torch.Tensor, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """As :func:`reidkit._ranking.pick`."""
+    return distances[_at(distances, rows, columns)].cpu().numpy()
+
+
+def take_out(distances: torch.Tensor, rows: np.ndarray, columns: np.ndarray) -> None:
     """As :func:`reidkit._ranking.take_out`."""
-    rows, columns = (torch.tensor(x, device=scores.device) for x in (rows, columns))
-    values = scores[rows, columns]
-    scores[rows, columns] = -torch.inf
-    return values.cpu().numpy()
+    distances[_at(distances, rows, columns)] = torch.inf
 
 
-def ahead(scores: torch.Tensor, rows: np.ndarray, values: np.ndarray, ties: str) -> np.ndarray:
+def _at(distances: torch.Tensor, *where: np.ndarray) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.tensor(x, device=distances.device) for x in where)
+
+
+def ahead(distances: torch.Tensor, rows: np.ndarray, values: np.ndarray, ties: str) -> np.ndarray:
     """As :func:`reidkit._ranking.ahead`: one comparison of the block per match, memory does not grow with matches."""
     if not len(rows):
         return np.empty(0, np.int64)
-    before = torch.ge if ties == "pessimistic" else torch.gt
+    before = torch.le if ties == "pessimistic" else torch.lt
     place = np.arange(len(rows)) - np.searchsorted(rows, rows)  # 0, 1, … within a query
-    matches = torch.full((len(scores), place.max() + 1), torch.inf, dtype=scores.dtype)
+    matches = torch.full((len(distances), place.max() + 1), -torch.inf, dtype=distances.dtype)
     matches[rows, place] = torch.tensor(values)
-    matches = matches.to(scores.device)  # (b, most matches of a query)
-    counts = torch.stack([before(scores, m[:, None]).sum(1) for m in matches.T], 1)
+    matches = matches.to(distances.device)  # (b, most matches of a query)
+    counts = torch.stack([before(distances, m[:, None]).sum(1) for m in matches.T], 1)
     return counts.cpu().numpy()[rows, place]
 
 
-def top(scores: torch.Tensor, k: int) -> np.ndarray:
-    """As :func:`reidkit._ranking.top`; a stable sort, because ``topk`` promises nothing about equal scores."""
+def top(distances: torch.Tensor, k: int) -> np.ndarray:
+    """As :func:`reidkit._ranking.top`; a stable sort, because ``topk`` promises nothing about equal distances."""
     best = []
-    for part in scores.split(max(1, SORT_BYTES // (scores.itemsize * scores.shape[1]))):
-        values, columns = part.sort(dim=1, descending=True, stable=True)  # (b, n)
-        best.append(torch.where(values.isneginf(), -1, columns)[:, :k].cpu().numpy())
+    for part in distances.split(max(1, SORT_BYTES // (distances.itemsize * distances.shape[1]))):
+        values, columns = part.sort(dim=1, stable=True)  # (b, n)
+        best.append(torch.where(values.isposinf(), -1, columns)[:, :k].cpu().numpy())
     best = np.concatenate(best)
     return np.pad(best, ((0, 0), (0, k - best.shape[1])), constant_values=-1)  # (b, k)
 

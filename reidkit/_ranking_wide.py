@@ -1,7 +1,7 @@
-"""Counting over a wide gallery, tile by tile, where :mod:`reidkit._ranking` would hold few whole rows of scores.
+"""Counting over a wide gallery, tile by tile, where :mod:`reidkit._ranking` would hold few whole rows of distances.
 
 A matrix product of few rows wastes a processor. Here a thousand queries meet a tile of the gallery at a time, and
-what comes before a match is counted tile by tile. That needs the scores of the matches beforehand: they come from
+what comes before a match is counted tile by tile. That needs the distances of the matches beforehand: they come from
 products of their own, one a person, so that a match and a wrong image within one rounding of it may swap. Columns with
 equal features share one product, as everywhere: they tie.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from reidkit._ranking import TILE_BYTES, VIEW_BYTES, Labels, Plan, ahead, take_out, tiles
 
 WIDE = 1 << 15  # columns from which this way is the faster one
-ROWS, COLUMNS = 1024, 8192  # scores at a time, 32 MiB
+ROWS, COLUMNS = 1024, 8192  # distances at a time, 32 MiB
 TWINS = 1024  # different features that repeat; more of them are left to whole rows
 
 
@@ -29,14 +29,6 @@ def count(query: np.ndarray, gallery: np.ndarray, labels: Labels, metric: str, t
     order = np.argsort(twins)
     twins, twin_of = twins[order], twin_of[order]  # ascending columns, and which of `groups` each repeats
 
-    def scores(q, tile, at, out=None):
-        part = np.matmul(q, tile.T, out=out)
-        if metric == "cosine":
-            part *= plan.scale[at]
-        else:
-            part -= plan.shift[at]
-        return part
-
     def features(columns):
         return np.asarray(gallery[labels.keep[columns]], plan.dtype)
 
@@ -51,7 +43,8 @@ def count(query: np.ndarray, gallery: np.ndarray, labels: Labels, metric: str, t
         own = columns[begin[who[0]] : begin[who[0] + 1]]
         for i in range(0, len(own), COLUMNS):
             at = own[i : i + COLUMNS]
-            for one, row in zip(who, scores(np.asarray(query[who], plan.dtype), features(at), at), strict=True):
+            part = plan.between(np.asarray(query[who], plan.dtype), features(at), at)
+            for one, row in zip(who, part, strict=True):
                 values[begin[one] + i : begin[one] + i + len(at)] = row
 
     found = []
@@ -59,27 +52,27 @@ def count(query: np.ndarray, gallery: np.ndarray, labels: Labels, metric: str, t
     for start in range(0, len(query), ROWS):
         stop = min(start + ROWS, len(query))
         q = np.asarray(query[start:stop], plan.dtype)  # (b, d)
-        twin_scores = scores(q, features(groups), groups)  # (b, number of groups)
+        repeated = plan.between(q, features(groups), groups)  # (b, number of groups)
         mine = slice(begin[start], begin[stop])
         r, c, v, j = rows[mine] - start, columns[mine], values[mine], junk[mine]
         place = np.searchsorted(twins, c)
         repeats = np.flatnonzero(np.append(twins, -1)[place] == c)
-        v[repeats] = twin_scores[r[repeats], twin_of[place[repeats]]]
+        v[repeats] = repeated[r[repeats], twin_of[place[repeats]]]
         by_column = np.argsort(c, kind="stable")
         own_rows, own_columns = r[by_column], c[by_column]
 
         r, c, v = r[~j], c[~j], v[~j]
-        order = np.lexsort((-v, r))
+        order = np.lexsort((v, r))
         r, c, v = r[order], c[order], v[order]
         counts = np.zeros(len(r), np.int64)
         for first in range(0, len(labels.keep), COLUMNS):
             last = min(first + COLUMNS, len(labels.keep))
             block = buffer[: len(q), : last - first]
             for a, b, tile in tiles(gallery, labels.keep[first:last], plan.dtype, TILE_BYTES, VIEW_BYTES):
-                scores(q, tile, slice(first + a, first + b), out=block[:, a:b])
+                plan.between(q, tile, slice(first + a, first + b), out=block[:, a:b])
                 del tile  # before the next is read
             some = slice(*np.searchsorted(twins, (first, last)))
-            block[:, twins[some] - first] = twin_scores[:, twin_of[some]]
+            block[:, twins[some] - first] = repeated[:, twin_of[some]]
             some = slice(*np.searchsorted(own_columns, (first, last)))
             take_out(block, own_rows[some], own_columns[some] - first)
             counts += ahead(block, r, v, ties)

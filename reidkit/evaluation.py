@@ -321,16 +321,25 @@ def _count(labels: Labels, kernel, blocks, ties: str, itself: np.ndarray | None 
     Junk is the person's images from the query's own camera or, where ``itself`` is given, the query image alone.
     """
     found = []
-    for start, scores in blocks:
-        rows, columns, junk = labels.own(start, start + len(scores))
+    for start, distances in blocks:
+        rows, columns, junk = labels.own(start, start + len(distances))
         if itself is not None:
             junk = labels.keep[columns] == itself[start + rows]
-        values = kernel.take_out(scores, rows, columns)  # matches and junk leave; only wrong images are left to count
-        rows, columns, values = rows[~junk], columns[~junk], values[~junk]
-        order = np.lexsort((-values, rows))
+        values = kernel.pick(distances, rows, columns)
+        order = np.lexsort((values, rows))
         rows, columns, values = rows[order], columns[order], values[order]
-        found.append((start + rows, columns, kernel.ahead(scores, rows, values, ties)))
+        match = ~junk[order]
+        own = _own_ahead(rows, values, ties)[match]  # matches and junk: only wrong images are to be counted
+        rows, columns, values = rows[match], columns[match], values[match]
+        found.append((start + rows, columns, kernel.ahead(distances, rows, values, ties) - own))
     return tuple(map(np.concatenate, zip(*found, strict=True)))
+
+
+def _own_ahead(rows: np.ndarray, values: np.ndarray, ties: str) -> np.ndarray:
+    """How many of a row's values come before each of them, as `ahead` counts, itself included where ties come first."""
+    fresh = np.append(True, (rows[1:] != rows[:-1]) | (values[1:] != values[:-1]))[: len(rows)]  # no tie with the last
+    begin, run = np.append(np.flatnonzero(fresh), len(rows)), np.cumsum(fresh)  # where runs of ties begin; 1, 1, 2, …
+    return begin[run if ties == "pessimistic" else run - 1] - np.searchsorted(rows, rows)
 
 
 def _per_list(group: np.ndarray, ahead: np.ndarray, ap: str):
@@ -377,14 +386,14 @@ def _retrieval(labels: Labels, query_of, column_of, ahead, ap: str, max_rank: in
 
 def _nearest(labels: Labels, kernel, blocks, k: int):
     """Yield ``(first query, columns (b, k))``: the k nearest, same-camera junk removed, -1 where there are fewer."""
-    for start, scores in blocks:
-        rows, columns, junk = labels.own(start, start + len(scores))
-        kernel.take_out(scores, rows[junk], columns[junk])
-        yield start, kernel.top(scores, k)
+    for start, distances in blocks:
+        rows, columns, junk = labels.own(start, start + len(distances))
+        kernel.take_out(distances, rows[junk], columns[junk])
+        yield start, kernel.top(distances, k)
 
 
 def _open(query, gallery, query_pids, gallery_pids, query_camids, gallery_camids, metric: str, device):
-    """Check everything, then ``(labels, kernel, blocks)``: who is who, the module to count with, the scores."""
+    """Check everything, then ``(labels, kernel, blocks)``: who is who, the module to count with, the distances."""
     choice("metric", metric, ("cosine", "euclidean"))
     if device is None:
         device = getattr(query, "device", "cpu")

@@ -375,8 +375,24 @@ def test_bad_distances_are_refused_by_name():
     table[1, 2] = np.nan
     with pytest.raises(ValueError, match=r"distances\[1, 2\] is nan"):
         evaluate_distances(table, *labels)
+    table[1, 1:] = np.inf, -np.inf
+    with pytest.raises(ValueError, match=r"distances\[1, 1\] is inf"):
+        evaluate_distances(table, *labels)
+    with pytest.raises(ValueError, match=r"distances\[1, 1\] is inf"):
+        evaluate_distances(table, [1, 2], [1, -1, 2], *labels[2:])  # junk, yet not finite
     with pytest.raises(ValueError, match=r"gallery_pids has shape \(3,\), but axis 1 of distances has length 2"):
         evaluate_distances(np.ones((2, 2)), *labels)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_distances_are_judged_where_they_lie_however_large(dtype):
+    table = np.full((2, 9), np.finfo(dtype).max)  # finite, though their sum is not
+    table[:, 4] = [0, 3]
+    table.flags.writeable = False
+    given = table.copy()
+    result = evaluate_distances(table, [4, 5], [1, 2, 3, 6, 4, 5, 7, -1, 8], [0, 0], [1] * 9)
+    np.testing.assert_array_equal(result.inp, [1, 1 / 8])  # of seven others one is nearer, six are as far
+    np.testing.assert_array_equal(table, given)
 
 
 # ---- cameras -----------------------------------------------------------------------------------------------------
