@@ -7,11 +7,13 @@ data/demo/NN_name.json is the run's results.json, as far as it is numbers: rows,
 
 Two runs agree when every number does: to 1e-3 on the same machine (processor, threads and versions alike); elsewhere to
 three standard deviations over seeds, the spread pooled over the table's rows, for other processors round otherwise and
-training carries that far. Times are not compared. A row without a spread, of one seed, is counted as not judged.
+training carries that far. Of thousands of numbers some always lie further apart: beside their share stands that to be
+expected if another machine were another seed. Times are not compared. A row of one seed is counted as not judged.
 """
 
 import argparse
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -84,6 +86,9 @@ def compare(committed: dict, fresh: dict) -> tuple[list[str], str]:
                     apart = f"{was:.4f} committed, {now:.4f} now, more than {limit:.4f} apart"
                     differences.append(f"{name}, {metric}: {apart}")
     how = "to 1e-3 (same machine)" if alike else "to three standard deviations over seeds (another machine or versions)"
+    if differences and not alike:  # two normal draws of one spread
+        share, chance = len(differences) / judged, math.erfc(SPREADS / 2)
+        how += f"; {share:.1%} lie further apart (of two seeds on one machine {chance:.1%} would)"
     return differences, f"{judged} numbers compared {how}" + (f", {left} not judged: one seed" if left else "")
 
 
