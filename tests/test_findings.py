@@ -8,6 +8,7 @@ from reidkit import ledger
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 HALF = ", gap 0.5"
+INSIDE = ["M1", "M5", "M7", "PIRID"]  # labels inside cameras, beside M3
 LONGER = "M5, trained as much longer"
 FINDINGS = [
     ("01_identification_verification", "ResNet-50 (I+V)", "ResNet-50 (I)"),
@@ -39,3 +40,23 @@ def test_the_bench_s_best_rows_are_those_that_the_readme_names():
     table = ledger.stored("06_one_bench").query("gap == 1 and start == 'stand-in'").groupby("method").mAP.mean()
     assert table.idxmax() == "ID + CCSC + triplet"
     assert table[["M1", "M3", "M5", "M7", "PIRID"]].idxmax() == "M5"
+
+
+def test_what_another_processor_moves_is_what_the_readme_says():
+    keys = ["method", "gap", "start", "seed"]
+    cells = ledger.stored("06_one_bench").merge(ledger.stored("06_one_bench_elsewhere"), on=keys)
+    moved = 100 * (cells.mAP_y - cells.mAP_x)
+    worlds = 100 * cells.groupby(keys[:3]).mAP_x.var().mean() ** 0.5
+    main, shifts = cells[(cells.gap == 1) & (cells.start == "stand-in")], []
+    for name in [name for name in main.method.unique() if name.startswith("ID + ") or name in INSIDE]:
+        here, there = (
+            mean[name] - mean["M3" if name in INSIDE else "ID"]
+            for mean in (main.groupby("method")[column].mean() for column in ("mAP_x", "mAP_y"))
+        )
+        assert here * there > 0, name
+        shifts.append(100 * abs(there - here))
+    said = " ".join(README.split())
+    assert f"over {len(moved)} cells of the bench" in said
+    assert f"mAP moved by {moved.std():.1f} points (standard deviation; from world to world it is {worlds:.1f})" in said
+    assert f"a gain by at most {max(shifts):.1f}, and every gain kept its sign" in said
+    assert len(shifts) == 13

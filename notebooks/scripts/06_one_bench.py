@@ -63,7 +63,7 @@ from reidkit.losses import (
 )
 from reidkit.models import ReID
 from reidkit.recipes import Budget, Trained, accumulated
-from reidkit.results import save_results
+from reidkit.results import environment, save_results
 from reidkit.samplers import PKSampler
 
 matplotlib.rcParams.update(plots.style.STYLE)  # so that the pictures drawn here look like the kit's
@@ -281,7 +281,8 @@ if example:
 # ## What is there already, and what has to be computed
 #
 # A cell of the bench is a row, a seed, a gap and a start. The long runs of this notebook and of notebook 03, which has the same network, batches and steps, hold many of them. **They are taken over only if the cells that are computed here
-# again come out the same**. On the machine that stored them they agree to the last digit; on another its rounding grows in training, and up to two points of mAP are allowed. The other notebooks have other networks and lengths: their rows are not cells of this bench, and their results enter through the map of the field below.
+# again come out the same**. On the machine that stored them they agree to the last digit; on another its rounding grows in training, and up to two points of mAP are allowed. Where they lie further apart, machines are not mixed: if another processor stored them and they lie within three standard deviations over seeds, then table and dial are
+# all of stored cells, and what was computed here is told beside them; if not, everything is computed here. The other notebooks have other networks and lengths: their rows are not cells of this bench, and their results enter through the map of the field below.
 
 # %%
 METRICS = ["mAP", "rank1", "mINP", "bias", "silhouette_identity", "silhouette_camera", "intra_distance"]
@@ -291,7 +292,7 @@ FROM_03 = {
     "ID + DCAML, averaged": "ResNet50+ID+CA",
     "ID + camera-aware triplet": "ID + camera-aware triplet",
 }
-HERE, CLOSE = "06_one_bench", 0.02
+HERE, CLOSE, SPREADS = "06_one_bench", 0.02, 3
 DEFAULT = BUDGET.steps == 120 and BUDGET.dim == 128 and dataset == "plaza"  # what was saved was made so
 KEYS = ["method", "gap", "start", "seed"]
 
@@ -351,6 +352,17 @@ def compute(wanted):
 
 
 PICTURED = ("ID", "ID + CCSC + triplet", "M3", "M7")
+DIAL = ("ID", "ID + CCSC", "ID + DCAML, averaged", "M3", "M7") if settings["dial rows"] == "some" else (*FULL, *INTRA)
+scratch_rows = [m for m in (("ID",) if settings["dial rows"] == "some" else DIAL) if m in chosen]
+wanted = [(method, gap, "stand-in", seed) for method in chosen for seed in seeds]
+dial_wanted = [(m, g, "stand-in", s) for m in DIAL if m in chosen for g in dial_gaps for s in seeds]
+dial_wanted += [
+    (m, g, "scratch", s)
+    for m in scratch_rows
+    for g in sorted({*dial_gaps, gap})
+    for s in seeds[: 5 if settings["dial rows"] == "all" else 1]
+    if dial_gaps
+]
 for seed in seeds:  # rendered and decoded here, on all cores; the workers then only open them
     for g in {gap, *dial_gaps}:
         bench.decode(data_for(seed, g), size)
@@ -363,26 +375,49 @@ witness = compute(again)
 there, here = (part.set_index(KEYS).mAP.sort_index() for part in (stored, witness))
 both = there.index.intersection(here.index)
 apart = (there[both] - here[both]).abs().max(skipna=False) if len(both) else np.inf
-if len(stored):
-    print(
-        f"{len(both)} stored cells are computed here again and differ by at most {100 * apart:.2f} points of mAP; allowed are {100 * CLOSE:.0f}: {len(stored)} stored cells are {'taken over' if apart <= CLOSE else 'left alone, and computed'}."
-        if len(both)
-        else "None of the stored cells can be computed again among this run's rows: they are left alone."
-    )
-else:
-    print("No cell of this run is stored: everything is computed here.")
-if not apart <= CLOSE:  # nor are they where a cell is not a number
-    stored = stored.iloc[:0]
 in_main = (stored.gap == gap) & (stored.start == "stand-in")
+spread = stored[in_main].groupby("method").mAP.var().mean() ** 0.5  # over seeds, pooled over the rows
 
 
-# %%
 def cells(frame):
     return set(map(tuple, frame[KEYS].itertuples(index=False)))
 
 
-wanted = [(method, gap, "stand-in", seed) for method in chosen for seed in seeds]
-have = [frame for frame in (witness, stored[in_main]) if len(frame)]
+def made_on(frame):
+    return frame.attrs["provenance"].get("machine", "")
+
+
+def use_of_stored(apart, spread, elsewhere, complete):
+    """What becomes of the stored cells by the rule above: mix, whole or leave."""
+    if apart <= CLOSE:  # not where a cell is not a number
+        return "mix"
+    return "whole" if elsewhere and complete and apart <= SPREADS * spread else "leave"
+
+
+elsewhere = longer is not None and environment()["machine"]["processor"] not in made_on(longer)
+use = use_of_stored(apart, spread, elsewhere, complete={*wanted, *dial_wanted} <= cells(stored))
+if len(both):
+    told = {
+        "mix": f"{len(stored)} stored cells are taken over.",
+        "whole": f"Another processor stored them ({made_on(longer)}), and three standard deviations over seeds are {100 * SPREADS * spread:.1f} points. So table and dial below are all of its cells; what was computed here stands only in the pictures and in the next lines.",
+        "leave": f"{len(stored)} stored cells are left alone, and all is computed here.",
+    }
+    print(
+        f"{len(both)} stored cells are computed here again and differ by at most {100 * apart:.2f} points of mAP; allowed are {100 * CLOSE:.0f}. {told[use]}"
+    )
+    if use == "whole":
+        beside = pd.DataFrame({"stored": 100 * there[both], "here": 100 * here[both]})
+        display(beside.assign(difference=beside.here - beside.stored).round(2))
+elif len(stored):
+    print("None of the stored cells can be computed again among this run's rows: they are left alone.")
+else:
+    print("No cell of this run is stored: everything is computed here.")
+if use == "leave":
+    stored, in_main = stored.iloc[:0], in_main.iloc[:0]
+
+# %%
+own = witness.iloc[:0] if use == "whole" else witness
+have = [frame for frame in (own, stored[in_main]) if len(frame)]
 found = set().union(*map(cells, have)) if have else set()
 fresh = compute([cell for cell in wanted if cell not in found])
 have = [*have, fresh] if len(fresh) else have
@@ -477,6 +512,40 @@ if len(gains):
     print(f"Losses whose interval lies below 0: {', '.join(harmful) or 'none'}.")
     print(f"Not told apart from nothing: {', '.join(rest) or 'none'}.")
 
+# %% [markdown]
+# **How much of a number is the machine?** Another processor rounds otherwise, and training carries that far: the stand-in's first, from which all rows start. So all cells of the demo were once computed on another kind of processor, from the same code, seeds and worlds. What moves, and does a conclusion move with it?
+
+# %%
+ELSEWHERE = "06_one_bench_elsewhere"
+if dataset == "plaza" and longer is not None and ledger.is_stored(ELSEWHERE):
+    other = ledger.stored(ELSEWHERE)
+    pairs = longer.merge(other, on=KEYS, suffixes=("", " elsewhere"))
+    moved = 100 * (pairs["mAP elsewhere"] - pairs.mAP)
+    print(f"{made_on(longer)} ({ledger.stamp(longer, 'seeds')[:-1]}) against {made_on(other)} ({other.attrs['date']}).")
+    print(
+        f"Over {len(moved)} cells of {pairs.groupby(KEYS[:3]).ngroups} rows, mAP moves by {moved.mean():+.1f} points on average, with a standard deviation of {moved.std():.1f} and at most {moved.abs().max():.1f}; from world to world the same rows have a standard deviation of {100 * pairs.groupby(KEYS[:3]).mAP.var().mean() ** 0.5:.1f}."
+    )
+    main = pairs[(pairs.gap == 1) & (pairs.start == "stand-in")]
+    here, there = (
+        against_base(
+            main[["method", "seed"]].assign(variant=main.method, mAP=main[f"mAP{end}"], bias=main[f"bias{end}"])
+        )
+        for end in ("", " elsewhere")
+    )
+    shift = 100 * (there["mean"] - here["mean"])
+    display(
+        pd.DataFrame(
+            {"mAP, points": here.difference, "elsewhere": there.difference, "shift": shift.map("{:+.1f}".format)}
+        )
+    )
+    clear = [{name: (row.low > 0) - (row.high < 0) for name, row in gains_.iterrows()} for gains_ in (here, there)]
+    changed = [name for name in here.index if clear[0][name] != clear[1][name]]
+    print(
+        f"A gain on the base moves by at most {shift.abs().max():.1f} points; {(np.sign(here['mean']) == np.sign(there['mean'])).sum()} of {len(here)} keep their sign, and the order of the rows has a rank correlation of {here['mean'].corr(there['mean'], method='spearman'):.2f}. Intervals that come to hold 0, or cease to: {', '.join(changed) or 'none'}."
+    )
+else:
+    print("Nothing is stored for this data set." if dataset != "plaza" else "No such run is stored.")
+
 
 # %% [markdown]
 # **Time and memory of a step**, on this machine, one thread. Seconds are the processor's, the median over eleven steps, each from the end of the one before it: the start is left out, and so are clustering and association, once an epoch or once a run. Memory is what a step holds at its peak: activations kept for the backward pass, weights, gradients
@@ -519,14 +588,12 @@ if costs is not None and "ID" in costs.index and len(costs) > 1:
 # %% [markdown]
 # ## What it looks like
 #
-# The people of the gallery that most cameras saw; colour = camera, marker = person. Left to right: identification, with CCSC and the triplet beside it, labels inside cameras, and with guessed people on top. The numbers above a panel are the first seed's, its silhouettes those of the people drawn; the lines below are over all seeds and all people.
+# The people of the gallery that most cameras saw; colour = camera, marker = person. Left to right: identification, with CCSC and the triplet beside it, labels inside cameras, and with guessed people on top. The numbers above a panel are the first seed's, computed here, its silhouettes those of the people drawn; the lines below are over all seeds and all people.
 
 # %%
 some = bench.most_seen(data.gallery)
 some_pids, some_camids = data.gallery.pid[some], data.gallery.camid[some]
-first = kept[
-    (kept.seed == seeds[0]) & kept.get("gallery", pd.Series(index=kept.index, dtype=object)).notna()
-].set_index("variant")
+first = witness.set_index("method")
 panels = {name: (first["query"][name], first["gallery"][name]) for name in PICTURED if name in first.index}
 if panels:
     unit = {
@@ -534,7 +601,7 @@ if panels:
     }
     stats = {}
     for name, f in unit.items():
-        row = table[(table.variant == name) & (table.seed == seeds[0])].iloc[0]
+        row = first.loc[name]
         stats[name] = {"mAP": row.mAP, "camera_bias": row.bias, "silhouettes": silhouettes(f, some_pids, some_camids)}
     display(plots.embedding_maps({name: tsne(f) for name, f in unit.items()}, some_pids, some_camids, stats=stats))
 
@@ -553,17 +620,6 @@ for one, other in (("ID", "M7"), ("M3", "M7"), ("ID", "ID + CCSC + triplet")):
 # cameras differ: so there are curves from scratch, with twice the steps.
 
 # %%
-DIAL = ("ID", "ID + CCSC", "ID + DCAML, averaged", "M3", "M7") if settings["dial rows"] == "some" else (*FULL, *INTRA)
-ends = sorted({*dial_gaps, gap})
-dial_wanted = [(m, g, "stand-in", s) for m in DIAL if m in chosen for g in dial_gaps for s in seeds]
-scratch_rows = [m for m in (("ID",) if settings["dial rows"] == "some" else DIAL) if m in chosen]
-dial_wanted += [
-    (m, g, "scratch", s)
-    for m in scratch_rows
-    for g in ends
-    for s in seeds[: 5 if settings["dial rows"] == "all" else 1]
-    if dial_gaps
-]
 missing = [cell for cell in dial_wanted if cell not in cells(stored)]
 parts = [table, compute(missing), stored[~in_main]]
 everything = pd.concat([part for part in parts if len(part)], ignore_index=True).drop_duplicates(KEYS)
