@@ -23,7 +23,7 @@ BLOCK_BYTES = 32 << 20  # distances held at a time: enough rows for a fast matri
 TILE_BYTES = 16 << 20  # features copied at a time: what a float16 gallery, or one with junk in it, costs in RAM
 VIEW_BYTES = 64 << 20  # features multiplied at a time where they need no copy: each product packs the queries anew
 STRIP_BYTES = 2 << 20  # rows of a given matrix of distances read at a time: they stay in cache
-SURVEY_BYTES = 1 << 19  # features looked at at a time, twice: likewise
+SURVEY_BYTES = 1 << 19  # features surveyed at a time, in two passes: these, too
 SORT = 64  # to pick out and sort a distance costs as much as to compare so many
 
 
@@ -129,7 +129,7 @@ class Labels:
 class Plan:
     """What a pass over the features tells before the first product.
 
-    A row is ordered as the metric does by ``-q.g / |g|``, minus the cosine (0 for a zero vector), or by
+    A row is ordered as the metric does by ``-q.g / |g|``, ``-|q|`` times the cosine (0 for a zero vector), or by
     ``|g|^2 / 2 - q.g``, since the squared Euclidean distance ``|q - g|^2`` is ``|q|^2`` and twice that.
     ``copies`` are columns whose feature repeats, bit for bit, that of the column in ``originals``.
     """
@@ -182,13 +182,13 @@ def blocks(query: np.ndarray, gallery: np.ndarray, keep: np.ndarray, metric: str
 
 
 def strips(distances: np.ndarray, keep: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield ``(first query, distances)`` as :func:`blocks` does, from a given matrix; where it can, a view of it."""
+    """Yield ``(first query, distances)`` as :func:`blocks` does, from a given matrix: a view if it is in C order."""
     dtype = np.result_type(distances.dtype, np.float32)
     step = max(1, STRIP_BYTES // (dtype.itemsize * distances.shape[1]))
-    ones = np.ones(distances.shape[1], dtype)
+    columns, ones = run(keep), np.ones(distances.shape[1], dtype)
     for start in range(0, len(distances), step):
-        strip = np.asarray(distances[start : start + step], dtype)
-        with np.errstate(over="ignore", invalid="ignore"):  # a sum is finite only if all of it is, and sooner made
+        strip = np.asarray(distances[start : start + step], dtype, order="C")  # each row is read several times
+        with np.errstate(over="ignore", invalid="ignore"):  # a sum is finite only if all of it is, and quicker to make
             sums = strip @ ones
         if not np.isfinite(sums).all() and not np.isfinite(strip).all():
             row, column = np.argwhere(~np.isfinite(strip))[0]
@@ -196,7 +196,7 @@ def strips(distances: np.ndarray, keep: np.ndarray) -> Iterator[tuple[int, np.nd
                 f"distances[{start + row}, {column}] is {strip[row, column]}: it has no place in a ranking; "
                 "look for NaN in the features or an overflow before this matrix"
             )
-        yield start, strip[:, run(keep)]
+        yield start, strip[:, columns] if isinstance(columns, slice) else strip.take(columns, 1)
 
 
 def tiles(

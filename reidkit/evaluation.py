@@ -98,9 +98,9 @@ def evaluate(
         ValueError: for shapes, lengths or dtypes that do not fit (both sides are named), for a feature that is not
             finite (its row is named), or when no query has a match left.
 
-    Memory above the features, on a CPU: 32 MiB of scores, 16 of features where they must be copied (another dtype, junk
-    among them; 28 if both), and about 100 bytes for each gallery image and each match; in all about 40 MiB at
-    Market-1501's size, 250 MiB with two million images.
+    Memory above the features, on a CPU: 32 MiB of distances, 16 of features where they must be copied (another dtype,
+    junk among them; 28 if both), and about 100 bytes for each gallery image and each image of a query's own person; in
+    all about 40 MiB at Market-1501's size, 250 MiB with two million images.
 
     >>> import numpy as np
     >>> query, gallery = np.array([[0.0]]), np.array([[1.0], [2.0], [3.0]])

@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score
 from reidkit import _ranking, _ranking_torch
 from reidkit.evaluation import camera_bias, camera_pairs, evaluate, evaluate_distances, ranked
 
+TABLE = np.arange(160, dtype=np.float32).reshape(20, 8)
 MATRIX = np.arange(40, dtype=np.float32).reshape(20, 2)
 TORCH = "cpu:0"  # a device other than plain "cpu" takes the accelerator's code
 
@@ -136,7 +137,7 @@ def test_blocks_and_tiles_change_nothing(kernel, queries, fit, metric, junk, mon
     query, gallery, *labels = instance(1, queries, 300, 8, 6, 3, ties=True)
     if not junk:
         labels[1] = np.maximum(labels[1], 0)
-    if metric == "cosine":  # lengths of 1, 2 and 4, so that scaled scores are exact as well
+    if metric == "cosine":  # lengths of 1, 2 and 4, so that scaled products are exact as well
         gallery = np.float32(np.where(gallery[:, :4] < 0, -1, 1) * np.array([[0.5], [1], [2]])[np.arange(300) % 3])
         query = query[:, :4]
     device = TORCH if kernel is _ranking_torch else None
@@ -196,7 +197,7 @@ def test_memory_does_not_grow_with_queries_times_gallery(monkeypatch, tmp_path):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 6 << 20  # all scores would take 76 MiB
+    assert peak < 6 << 20  # all distances would take 76 MiB
 
 
 # ---- by hand -----------------------------------------------------------------------------------------------------
@@ -384,15 +385,34 @@ def test_bad_distances_are_refused_by_name():
         evaluate_distances(np.ones((2, 2)), *labels)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_distances_are_judged_where_they_lie_however_large(dtype):
-    table = np.full((2, 9), np.finfo(dtype).max)  # finite, though their sum is not
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_distances_may_be_too_large_to_add_up(dtype):
+    table = np.full((2, 9), np.finfo(dtype).max)
     table[:, 4] = [0, 3]
-    table.flags.writeable = False
-    given = table.copy()
     result = evaluate_distances(table, [4, 5], [1, 2, 3, 6, 4, 5, 7, -1, 8], [0, 0], [1] * 9)
     np.testing.assert_array_equal(result.inp, [1, 1 / 8])  # of seven others one is nearer, six are as far
-    np.testing.assert_array_equal(table, given)
+
+
+@pytest.mark.parametrize(
+    ("table", "keep", "view"),
+    [
+        (TABLE, np.arange(1, 8), True),
+        (TABLE, np.array([0, 2, 7]), False),
+        (np.asfortranarray(TABLE), np.arange(1, 8), False),
+        (np.repeat(TABLE, 2, 1)[:, ::2], np.arange(1, 8), False),
+        (TABLE.astype(">f4"), np.arange(1, 8), False),
+        (TABLE.astype(np.float16), np.arange(1, 8), False),
+    ],
+)
+def test_a_given_matrix_is_copied_only_where_it_is_not_in_c_order(table, keep, view, monkeypatch):
+    table = table.view()
+    table.flags.writeable = False
+    monkeypatch.setattr(_ranking, "STRIP_BYTES", 3 * 4 * TABLE.shape[1])  # three rows
+    strips = list(_ranking.strips(table, keep))
+    assert [start for start, _ in strips] == list(range(0, len(TABLE), 3))
+    assert all(row.flags.c_contiguous for _, strip in strips for row in strip)
+    assert all(np.shares_memory(strip, table) == view for _, strip in strips)
+    np.testing.assert_array_equal(np.concatenate([strip for _, strip in strips]), TABLE[:, keep])
 
 
 # ---- cameras -----------------------------------------------------------------------------------------------------

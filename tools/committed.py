@@ -7,8 +7,9 @@ data/demo/NN_name.json is the run's results.json, as far as it is numbers: rows,
 
 Two runs agree when every number does: to 1e-3 on the same machine (processor, threads and versions alike); elsewhere to
 three standard deviations over seeds, the spread pooled over the table's rows, for other processors round otherwise and
-training carries that far. Of thousands of numbers some always lie further apart: beside their share stands that to be
-expected if another machine were another seed. Times are not compared. A row of one seed is counted as not judged.
+training makes the difference grow. Of thousands of numbers some always lie further apart: the share to expect, if
+another machine were only another seed, is printed beside theirs. Times are not compared. A row of one seed is counted
+as not judged.
 """
 
 import argparse

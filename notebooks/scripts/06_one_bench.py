@@ -281,8 +281,8 @@ if example:
 # ## What is there already, and what has to be computed
 #
 # A cell of the bench is a row, a seed, a gap and a start. The long runs of this notebook and of notebook 03, which has the same network, batches and steps, hold many of them. **They are taken over only if the cells that are computed here
-# again come out the same**. On the machine that stored them they agree to the last digit; on another its rounding grows in training, and up to two points of mAP are allowed. Where they lie further apart, machines are not mixed: if another processor stored them and they lie within three standard deviations over seeds, then table and dial are
-# all of stored cells, and what was computed here is told beside them; if not, everything is computed here. The other notebooks have other networks and lengths: their rows are not cells of this bench, and their results enter through the map of the field below.
+# again come out the same**. On the machine that stored them they agree to the last digit; on another its rounding grows in training, and up to two points of mAP are allowed. Where they lie further apart, machines are not mixed. Another processor may have stored them: then, if they lie within three times what processors were measured to differ by (a standard deviation, below) and
+# no cell is missing, table and dial consist of stored cells only, and these few are told beside them. Otherwise everything is computed here. The other notebooks have other networks and lengths: their rows are not cells of this bench, and their results enter through the map of the field below.
 
 # %%
 METRICS = ["mAP", "rank1", "mINP", "bias", "silhouette_identity", "silhouette_camera", "intra_distance"]
@@ -292,7 +292,7 @@ FROM_03 = {
     "ID + DCAML, averaged": "ResNet50+ID+CA",
     "ID + camera-aware triplet": "ID + camera-aware triplet",
 }
-HERE, CLOSE, SPREADS = "06_one_bench", 0.02, 3
+HERE, ELSEWHERE, CLOSE, SPREADS = "06_one_bench", "06_one_bench_elsewhere", 0.02, 3
 DEFAULT = BUDGET.steps == 120 and BUDGET.dim == 128 and dataset == "plaza"  # what was saved was made so
 KEYS = ["method", "gap", "start", "seed"]
 
@@ -303,6 +303,11 @@ def key_of(method, gap_, start):
 
 
 longer = ledger.stored(HERE) if ledger.is_stored(HERE) else None  # this notebook's long run
+other = (
+    ledger.stored(ELSEWHERE) if ledger.is_stored(ELSEWHERE) else None
+)  # the demo, all computed on a second processor
+pairs = None if longer is None or other is None else longer.merge(other, on=KEYS, suffixes=("", " elsewhere"))
+moved = None if pairs is None else pairs["mAP elsewhere"] - pairs.mAP
 
 
 def stored_cells():
@@ -376,15 +381,10 @@ there, here = (part.set_index(KEYS).mAP.sort_index() for part in (stored, witnes
 both = there.index.intersection(here.index)
 apart = (there[both] - here[both]).abs().max(skipna=False) if len(both) else np.inf
 in_main = (stored.gap == gap) & (stored.start == "stand-in")
-spread = stored[in_main].groupby("method").mAP.var().mean() ** 0.5  # over seeds, pooled over the rows
 
 
 def cells(frame):
     return set(map(tuple, frame[KEYS].itertuples(index=False)))
-
-
-def made_on(frame):
-    return frame.attrs["provenance"].get("machine", "")
 
 
 def use_of_stored(apart, spread, elsewhere, complete):
@@ -394,24 +394,36 @@ def use_of_stored(apart, spread, elsewhere, complete):
     return "whole" if elsewhere and complete and apart <= SPREADS * spread else "leave"
 
 
-elsewhere = longer is not None and environment()["machine"]["processor"] not in made_on(longer)
+def machine(frame):
+    return frame.attrs["provenance"].get("machine", "an unknown machine")
+
+
+processor = environment()["machine"]["processor"]
+makers = {machine(ledger.stored(name)) for name in (HERE, "03_dcaml") if ledger.is_stored(name)}
+elsewhere = bool(processor) and not any(f" of {processor}," in maker for maker in makers)
+spread = np.nan if moved is None else moved.std()
 use = use_of_stored(apart, spread, elsewhere, complete={*wanted, *dial_wanted} <= cells(stored))
 if len(both):
     told = {
         "mix": f"{len(stored)} stored cells are taken over.",
-        "whole": f"Another processor stored them ({made_on(longer)}), and three standard deviations over seeds are {100 * SPREADS * spread:.1f} points. So table and dial below are all of its cells; what was computed here stands only in the pictures and in the next lines.",
+        "whole": f"Another processor stored them ({', '.join(sorted(makers))}); from one to another {100 * SPREADS * spread:.1f} are allowed. So table and dial below consist of stored cells only, and these {len(both)} stand beside them.",
         "leave": f"{len(stored)} stored cells are left alone, and all is computed here.",
     }
     print(
         f"{len(both)} stored cells are computed here again and differ by at most {100 * apart:.2f} points of mAP; allowed are {100 * CLOSE:.0f}. {told[use]}"
     )
-    if use == "whole":
+    if apart > 0:
         beside = pd.DataFrame({"stored": 100 * there[both], "here": 100 * here[both]})
         display(beside.assign(difference=beside.here - beside.stored).round(2))
 elif len(stored):
     print("None of the stored cells can be computed again among this run's rows: they are left alone.")
 else:
     print("No cell of this run is stored: everything is computed here.")
+witnesses = witness[witness.method.isin(both.get_level_values("method"))] if len(both) else witness.iloc[:0]
+witnesses = witnesses.drop(columns=["query", "gallery"], errors="ignore")
+witnesses = witnesses.assign(
+    variant=witnesses.method + ", computed again", method=witnesses.method + ", computed again"
+)
 if use == "leave":
     stored, in_main = stored.iloc[:0], in_main.iloc[:0]
 
@@ -512,39 +524,42 @@ if len(gains):
     print(f"Losses whose interval lies below 0: {', '.join(harmful) or 'none'}.")
     print(f"Not told apart from nothing: {', '.join(rest) or 'none'}.")
 
+
 # %% [markdown]
-# **How much of a number is the machine?** Another processor rounds otherwise, and training carries that far: the stand-in's first, from which all rows start. So all cells of the demo were once computed on another kind of processor, from the same code, seeds and worlds. What moves, and does a conclusion move with it?
+# **How much of a number is the machine?** Another processor rounds otherwise, and training makes the difference grow, beginning with that of the stand-in, from which the rows start. So the cells of the demo were once all computed on a second kind of processor: the same seeds, the same worlds (pictures that were compared are equal to the byte), and code that on the first one
+# gave the stored cells again. What moves, and does a conclusion move with it?
 
 # %%
-ELSEWHERE = "06_one_bench_elsewhere"
-if dataset == "plaza" and longer is not None and ledger.is_stored(ELSEWHERE):
-    other = ledger.stored(ELSEWHERE)
-    pairs = longer.merge(other, on=KEYS, suffixes=("", " elsewhere"))
-    moved = 100 * (pairs["mAP elsewhere"] - pairs.mAP)
-    print(f"{made_on(longer)} ({ledger.stamp(longer, 'seeds')[:-1]}) against {made_on(other)} ({other.attrs['date']}).")
-    print(
-        f"Over {len(moved)} cells of {pairs.groupby(KEYS[:3]).ngroups} rows, mAP moves by {moved.mean():+.1f} points on average, with a standard deviation of {moved.std():.1f} and at most {moved.abs().max():.1f}; from world to world the same rows have a standard deviation of {100 * pairs.groupby(KEYS[:3]).mAP.var().mean() ** 0.5:.1f}."
-    )
+def beside_elsewhere(pairs):
+    """Gains on the base in the main table, by the long run and by the second processor: a row a method."""
     main = pairs[(pairs.gap == 1) & (pairs.start == "stand-in")]
-    here, there = (
-        against_base(
-            main[["method", "seed"]].assign(variant=main.method, mAP=main[f"mAP{end}"], bias=main[f"bias{end}"])
-        )
+    first, second = (
+        against_base(main[["seed"]].assign(variant=main.method, mAP=main[f"mAP{end}"], bias=main[f"bias{end}"]))
         for end in ("", " elsewhere")
     )
-    shift = 100 * (there["mean"] - here["mean"])
-    display(
-        pd.DataFrame(
-            {"mAP, points": here.difference, "elsewhere": there.difference, "shift": shift.map("{:+.1f}".format)}
-        )
-    )
-    clear = [{name: (row.low > 0) - (row.high < 0) for name, row in gains_.iterrows()} for gains_ in (here, there)]
-    changed = [name for name in here.index if clear[0][name] != clear[1][name]]
+    if not len(first):
+        return first
+    says = [(gains.low > 0).astype(int) - (gains.high < 0) for gains in (first, second)]  # 0: the interval holds 0
+    shift = second["mean"] - first["mean"]
+    return pd.DataFrame(
+        {"mAP, points": first.difference, "elsewhere": second.difference, "shift": shift, "was": first["mean"]}
+    ).assign(same_sign=first["mean"] * second["mean"] > 0, same_words=says[0] == says[1])
+
+
+if dataset == "plaza" and pairs is not None and len(pairs):
+    worlds = pairs.groupby(KEYS[:3]).mAP.var().mean() ** 0.5
+    print(f"{machine(longer)} ({longer.attrs['date']}) against {machine(other)} ({other.attrs['date']}).")
     print(
-        f"A gain on the base moves by at most {shift.abs().max():.1f} points; {(np.sign(here['mean']) == np.sign(there['mean'])).sum()} of {len(here)} keep their sign, and the order of the rows has a rank correlation of {here['mean'].corr(there['mean'], method='spearman'):.2f}. Intervals that come to hold 0, or cease to: {', '.join(changed) or 'none'}."
+        f"Over {len(pairs)} cells of {pairs.method.nunique()} rows, mAP moves by {100 * moved.mean():+.1f} points on average, with a standard deviation of {100 * moved.std():.1f}, and at most by {100 * moved.abs().max():.1f}. From world to world the standard deviation of a row is {100 * worlds:.1f}."
     )
+    beside = beside_elsewhere(pairs)
+    if len(beside):
+        display(beside[["mAP, points", "elsewhere"]].assign(shift=(100 * beside["shift"]).map("{:+.1f}".format)))
+        print(
+            f"A gain, the mean over {pairs.seed.nunique()} worlds, moves by at most {100 * beside['shift'].abs().max():.1f} points; {beside.same_sign.sum()} of {len(beside)} keep their sign. Rows whose interval came to hold 0, or ceased to: {', '.join(beside.index[~beside.same_words]) or 'none'}."
+        )
 else:
-    print("Nothing is stored for this data set." if dataset != "plaza" else "No such run is stored.")
+    print("Nothing of the kind is stored.")
 
 
 # %% [markdown]
@@ -1270,7 +1285,7 @@ assert set(by_quadruplets) == set(bench.METRICS) and by_pk != by_quadruplets, "t
 # %%
 saved_results = save_results(
     results_path,
-    everything,
+    pd.concat([part for part in (everything, witnesses) if len(part)], ignore_index=True),
     field=claims.reset_index(names="id").drop(columns=["better", "worse", "metric"]),
     costs=None if costs is None else costs.reset_index(),
     dataset=data.summary(),
