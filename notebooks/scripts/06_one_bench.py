@@ -282,7 +282,7 @@ if example:
 #
 # A cell of the bench is a row, a seed, a gap and a start. The long runs of this notebook and of notebook 03, which has the same network, batches and steps, hold many of them. **They are taken over only if the cells that are computed here
 # again come out the same**. On the machine that stored them they agree to the last digit; on another its rounding grows in training, and up to two points of mAP are allowed. Where they lie further apart, machines are not mixed. Another processor may have stored them: then, if they lie within three times what processors were measured to differ by (a standard deviation, below) and
-# no cell is missing, table and dial consist of stored cells only, and these few are told beside them. Otherwise everything is computed here. The other notebooks have other networks and lengths: their rows are not cells of this bench, and their results enter through the map of the field below.
+# the whole table is asked for and stored, table and dial consist of stored cells only, and the few computed again stand beside them. Otherwise everything is computed here. The other notebooks have other networks and lengths: their rows are not cells of this bench, and their results enter through the map of the field below.
 
 # %%
 METRICS = ["mAP", "rank1", "mINP", "bias", "silhouette_identity", "silhouette_camera", "intra_distance"]
@@ -402,11 +402,11 @@ processor = environment()["machine"]["processor"]
 makers = {machine(ledger.stored(name)) for name in (HERE, "03_dcaml") if ledger.is_stored(name)}
 elsewhere = bool(processor) and not any(f" of {processor}," in maker for maker in makers)
 spread = np.nan if moved is None else moved.std()
-use = use_of_stored(apart, spread, elsewhere, complete={*wanted, *dial_wanted} <= cells(stored))
+use = use_of_stored(apart, spread, elsewhere, complete=not methods and {*wanted, *dial_wanted} <= cells(stored))
 if len(both):
     told = {
         "mix": f"{len(stored)} stored cells are taken over.",
-        "whole": f"Another processor stored them ({', '.join(sorted(makers))}); from one to another {100 * SPREADS * spread:.1f} are allowed. So table and dial below consist of stored cells only, and these {len(both)} stand beside them.",
+        "whole": f"Another processor stored them ({', '.join(sorted(makers))}); from one to another {100 * SPREADS * spread:.1f} are allowed. So table and dial below consist of stored cells only, and what was computed again stands beside them.",
         "leave": f"{len(stored)} stored cells are left alone, and all is computed here.",
     }
     print(
