@@ -81,7 +81,7 @@ def defined(script, name, **known):
 def test_what_becomes_of_stored_cells(apart, elsewhere, complete, use):
     rule = defined("06_one_bench", "use_of_stored", CLOSE=0.02, SPREADS=3)
     assert rule(apart, 0.04, elsewhere, complete) == use
-    assert rule(apart, math.nan, elsewhere, complete) == ("mix" if use == "mix" else "leave")  # one seed: no spread
+    assert rule(apart, math.nan, elsewhere, complete) == ("mix" if use == "mix" else "leave")  # nothing measured
 
 
 def test_what_another_processor_computed_are_cells_of_the_demo():
