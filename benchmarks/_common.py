@@ -76,9 +76,9 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
 
 
-def run(script: str, name: str, *arguments, threads: int = 1) -> dict:
+def run(script: str, name: str, *arguments) -> dict:
     """Call the function `name` of the script in a new process: {"result", "seconds", "wall", "mib", "process_mib"}."""
-    libraries = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL")}
+    libraries = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
     command = [sys.executable, script, "--child", name, *map(str, arguments)]
     done = subprocess.run(command, env=os.environ | libraries, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -195,7 +195,7 @@ LOAD_AT_THE_BEGINNING = load_average()
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "neon", "sve")  # what tells processors of one name apart
 
 
-def about(threads: int = 1) -> dict:
+def about() -> dict:
     """The machine and the day."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
@@ -204,7 +204,7 @@ def about(threads: int = 1) -> dict:
         "vectors": flags(),
         "cores": os.cpu_count(),
         "load": {"begin": LOAD_AT_THE_BEGINNING},  # `write` adds the end's
-        "threads": threads,
+        "threads": 1,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "blas": f"{blas['name']} {blas['version']}",
