@@ -63,6 +63,15 @@ def matrix_of(name: str, matrix: np.ndarray) -> np.ndarray:
     return matrix
 
 
+def alike(query: np.ndarray, gallery: np.ndarray) -> None:
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            f"query has {query.shape[1]} dimensions, gallery has {gallery.shape[1]}: same model, same layer?"
+        )
+    if query.dtype != gallery.dtype:
+        raise ValueError(f"query is {query.dtype}, gallery is {gallery.dtype}: convert one to the other's dtype")
+
+
 def positive(name: str, value: int) -> None:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} is {value}; expected a positive integer")

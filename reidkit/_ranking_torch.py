@@ -72,6 +72,16 @@ def top(distances: torch.Tensor, k: int) -> np.ndarray:
     return np.pad(best, ((0, 0), (0, k - best.shape[1])), constant_values=-1)  # (b, k)
 
 
+def _nearest(found: torch.Tensor, k: int) -> torch.Tensor:
+    """The k smallest of each row, smallest first, (b, k); equal ones by column, which ``topk`` does not promise."""
+    farthest = found.topk(k, dim=1, largest=False).values.amax(1, keepdim=True)
+    rows, columns = (found <= farthest).nonzero(as_tuple=True)  # k of each row, or more where some are equal
+    order = found[rows, columns].argsort(stable=True)
+    order = order[rows[order].argsort(stable=True)]  # row by row, by distance, by column
+    first = torch.searchsorted(rows, torch.arange(len(found), device=rows.device))  # where each row begins
+    return columns[order][first[:, None] + torch.arange(k, device=rows.device)]
+
+
 def search(images, k: int, device, progress: bool) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest of every image, itself first, (N, k) int64, and the squared distance to its farthest, (N,).
 
@@ -91,6 +101,6 @@ def search(images, k: int, device, progress: bool) -> tuple[np.ndarray, np.ndarr
             found.mul_(scale).add_(square).add_(square[a:b, None])  # (b - a, n)
             farthest[a:b] = found.amax(1).cpu().numpy()
             found[torch.arange(b - a), torch.arange(a, b)] = -torch.inf  # itself comes first
-            near[a:b] = found.topk(k, dim=1, largest=False, sorted=True).indices.cpu().numpy()
+            near[a:b] = _nearest(found, k).cpu().numpy()
             shown.update(b - a)
     return near, farthest

@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import DBSCAN
 
+from reidkit._ranking import array
 from reidkit.jaccard import k_reciprocal_jaccard
 
 RULES = ("reciprocal", "greedy", "one-sided")
@@ -92,7 +93,7 @@ def edges(centroids, camids, *, n_pairs: int, rule: str = "reciprocal") -> np.nd
     centroids, camids = _centroids(centroids), _labels(camids, "camids")
     if len(centroids) != len(camids):
         raise ValueError(f"{len(centroids)} centroids and {len(camids)} camids: expected one of each an identity")
-    if isinstance(n_pairs, bool) or int(n_pairs) != n_pairs or n_pairs < 0:
+    if isinstance(n_pairs, bool) or not n_pairs >= 0 or n_pairs % 1:
         raise ValueError(f"n_pairs is {n_pairs}: it is a number of pairs, 0 or more (the paper: as many as identities)")
     if rule not in RULES:
         raise ValueError(f"unknown rule {rule!r}: expected one of {', '.join(RULES)}")
@@ -258,19 +259,15 @@ def _pairs(labels: np.ndarray) -> int:
     return int((counts * (counts - 1) // 2).sum())
 
 
-def _array(values) -> np.ndarray:
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-
-
 def _labels(values, name: str) -> np.ndarray:
-    values = _array(values)
+    values = array(values)
     if values.ndim != 1 or (values.dtype.kind not in "iu" and len(values)):
         raise ValueError(f"{name} are {values.dtype} {values.shape}: expected (N,) integers")
     return values.astype(np.int64)
 
 
 def _centroids(values) -> np.ndarray:
-    values = _array(values)
+    values = array(values)
     if values.ndim != 2 or values.dtype.kind != "f":
         raise ValueError(f"centroids are {values.dtype} {values.shape}: expected floating (N, d)")
     if not np.isfinite(values).all():

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reidkit import _ranking, _ranking_wide
-from reidkit._ranking import Labels, array, choice, integers, matrix_of, positive, sliceable
+from reidkit._ranking import Labels, alike, array, choice, integers, matrix_of, positive, sliceable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,13 +75,15 @@ def evaluate(
     """CMC, mAP and mINP of features under the Market-1501 protocol (see the top of this module).
 
     Args:
-        query: (Q, d) features: a NumPy array, a memory map or a tensor (detached); float or integer. float64 is
-            computed in float64, everything else in float32. Nothing is normalised silently: ``metric`` says it all.
+        query: (Q, d) features: a NumPy array, a memory map or a tensor (detached); float or integer. float64
+            and integers of 32 bits and more are computed in float64, all else in float32. Nothing is normalised
+            silently: ``metric`` says it all.
         gallery: (G, d) features of the same dtype. Read in tiles, so a memory map may be larger than the RAM.
         query_pids, gallery_pids: (Q,), (G,) integers, the person in each image; -1 is junk.
         query_camids, gallery_camids: (Q,), (G,) integers, the camera of each image.
         metric: "cosine" ranks by the angle between features (a zero vector has cosine 0 with everything);
-            "euclidean" by the length of their difference. On unit vectors both give the same ranking.
+            "euclidean" by the length of their difference. On unit vectors both give the same ranking. In float32,
+            features a hundred times farther from 0 than from each other lose digits: subtract their mean first.
         ap: "step", what most toolboxes report, or "trapezoid", the official Market-1501 / Oxford5k definition.
         max_rank: the length of ``cmc``; may exceed the gallery.
         ties: what happens when a wrong image is exactly as near as a match. "pessimistic": it comes first, so that a
@@ -398,12 +400,7 @@ def _open(query, gallery, query_pids, gallery_pids, query_camids, gallery_camids
     if device is None:
         device = getattr(query, "device", "cpu")
     query, gallery = matrix_of("query", array(query)), matrix_of("gallery", array(gallery))
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"query has {query.shape[1]} dimensions, gallery has {gallery.shape[1]}: same model, same layer?"
-        )
-    if query.dtype != gallery.dtype:
-        raise ValueError(f"query is {query.dtype}, gallery is {gallery.dtype}: convert one to the other's dtype")
+    alike(query, gallery)
     labels = Labels.of(len(query), len(gallery), query_pids, gallery_pids, query_camids, gallery_camids)
     if str(device) == "cpu":
         return labels, _ranking, _ranking.blocks(query, gallery, labels.keep, metric)

@@ -57,7 +57,8 @@ def encode(neighbours, distance_of: Callable, *, k1: int, k2: int = 1) -> csr_ar
 
     Equation by equation: R(i), who are mutually among the k1 nearest (3); R*(i), with the halved neighbourhoods of
     those members that overlap with R(i) by more than two thirds (4); exp(-distance) over R*(i) (7); averaged over the
-    k2 nearest (11). Rows are scaled to sum to 1, as all implementations do.
+    k2 nearest (11). Rows are scaled to sum to 1, as all implementations do. Equation 4 prints "at least" two thirds;
+    the authors' code, and all after it, have "more than". With a small k1 the two differ often: 2 of 3 is a tie.
     """
     neighbours = np.asarray(neighbours)
     if k1 < 1 or k2 < 1:

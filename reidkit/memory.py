@@ -17,7 +17,7 @@ class MemoryBank(nn.Module):
     rate     mu of equation 1, the share that a row KEEPS of itself: 1 never learns, 0 holds the last image
 
     Rows begin at zero, as in the released code; the paper is silent. A zero row takes the direction of its first image
-    whatever the rate, but until then it is equally far from everything; `fill` starts from the features instead.
+    at any rate below 1, but until then it is equally far from everything; `fill` starts from the features instead.
     """
 
     def __init__(self, num_ids: int, dim: int, *, rate: float):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reidkit._ranking import array, choice, integers, matrix_of
+from reidkit._ranking import alike, array, choice, integers, matrix_of
 from reidkit.evaluation import Retrieval, evaluate, evaluate_distances
 
 
@@ -188,8 +188,7 @@ def oxford5k(
             raise ValueError(
                 f"{name} is {marks.dtype} {marks.shape}: expected bool ({len(query)}, {len(gallery)}), a row a query"
             )
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(f"query has {query.shape[1]} dimensions, gallery has {gallery.shape[1]}: same model?")
+    alike(query, gallery)
     if (both := relevant & junk).any():
         q, g = np.argwhere(both)[0]
         raise ValueError(f"gallery image {g} is both relevant and junk for query {q} ({both.sum()} such cases)")

@@ -26,7 +26,7 @@ import numpy as np
 from scipy.sparse import csc_array, csr_array
 from tqdm import tqdm
 
-from reidkit._ranking import array, choice, matrix_of, positive, survey
+from reidkit._ranking import alike, array, choice, matrix_of, positive, survey
 from reidkit.jaccard import encode, shared_weight
 from reidkit.progress import bar
 
@@ -39,7 +39,7 @@ SAY_SECONDS = 10  # a search that will take longer says so before it begins
 
 
 def rerank(query, gallery, **options) -> np.ndarray:
-    """Re-ranked distances (Q, G) float32 (float64 where the features are), smaller is nearer, in [0, 1].
+    """Re-ranked distances (Q, G), smaller is nearer, in [0, 1]; float32, of float64 or wide integers float64.
 
     Arguments as :func:`rerank_rows`, which never holds this matrix.
     """
@@ -97,12 +97,7 @@ def rerank_rows(
         raise ValueError(f"power is {power}; expected 2 (the paper), 4 (squared distances squared again), or above 0")
     device = str(getattr(query, "device", "cpu") if device is None else device)
     query, gallery = matrix_of("query", array(query)), matrix_of("gallery", array(gallery))
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"query has {query.shape[1]} dimensions, gallery has {gallery.shape[1]}: same model, same layer?"
-        )
-    if query.dtype != gallery.dtype:
-        raise ValueError(f"query is {query.dtype}, gallery is {gallery.dtype}: convert one to the other's dtype")
+    alike(query, gallery)
     images = Images.of(query, gallery, metric)
     listed = min(max(k1 + 1, k2), len(images))
     if device == "cpu":

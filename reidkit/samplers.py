@@ -242,7 +242,7 @@ class PairSampler(Sampler):
     """Batches of pairs for a siamese network, ever more of them negative (Zheng, Zheng and Yang, TOMM 2018, III-F).
 
     - A batch holds `pairs` pairs; rows 2i and 2i + 1 are one pair (`group` = 2). The first of them show one person
-      twice, the others two people.
+      twice, the others two people: whole pairs, so that 1 : 4 comes out as 6 : 26 of 32, and one is positive at least.
     - The split is shuffled and each image begins one pair an epoch, so an epoch has max(1, N // pairs) batches.
     - A positive partner is another image of the person, a negative one any image of anybody else, all equally likely;
       cameras are not looked at (paper and released code).
@@ -302,7 +302,7 @@ class PairSampler(Sampler):
         """The batches of epoch e: a list of (2 * pairs,) int64 row numbers, pair after pair."""
         rng = np.random.default_rng([self.seed, e])
         order = rng.permutation(len(self._pids))[: len(self) * self.pairs].reshape(len(self), self.pairs)
-        wanted = round(self.pairs / (1 + self.ratio(e)))
+        wanted = max(1, round(self.pairs / (1 + self.ratio(e))))
         return [self._batch(firsts, wanted, rng) for firsts in order]
 
     def _batch(self, firsts: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:

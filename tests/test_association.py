@@ -207,8 +207,9 @@ def test_one_camera_has_nothing_to_associate():
     assert edges(np.eye(3), [4, 4, 4], n_pairs=3).shape == (0, 2)
 
 
-def test_tensors_are_taken_too():
-    centroids, camids = torch.eye(4, requires_grad=True), torch.tensor([0, 0, 1, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tensors_are_taken_too(dtype):
+    centroids, camids = torch.eye(4, dtype=dtype, requires_grad=True), torch.tensor([0, 0, 1, 1])
     assert np.array_equal(associate(centroids, camids, n_pairs=4), associate(np.eye(4), camids.numpy(), n_pairs=4))
 
 
@@ -218,6 +219,8 @@ def test_tensors_are_taken_too():
         ({"n_pairs": -1}, "n_pairs is -1"),
         ({"n_pairs": 1.5}, "n_pairs is 1.5"),
         ({"n_pairs": True}, "n_pairs is True"),
+        ({"n_pairs": float("inf")}, "n_pairs is inf"),
+        ({"n_pairs": float("nan")}, "n_pairs is nan"),
         ({"rule": "mutual"}, "unknown rule 'mutual': expected one of reciprocal"),
         ({"singles": "keep"}, "singles is 'keep'"),
         ({"camids": [0, 1]}, "3 centroids and 2 camids"),

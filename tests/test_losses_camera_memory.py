@@ -240,12 +240,15 @@ def test_bad_input_is_refused(changes, words):
         quintuplet(torch.zeros(4, 2), **good | changes)
 
 
-def test_temperature_must_be_positive():
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan")])
+def test_temperature_must_be_positive(temperature):
     ids, camids, features, _, memory = given("one camera")
-    with pytest.raises(ValueError, match="temperature is 0"):
-        camera_softmax(features, ids, camids, memory, MEMORY_CAMIDS, temperature=0)
+    with pytest.raises(ValueError, match=f"temperature is {temperature}"):
+        camera_softmax(features, ids, camids, memory, MEMORY_CAMIDS, temperature=temperature)
 
 
 def test_logits_must_fit_the_memory():
     with pytest.raises(ValueError, match="2 images, 6 identities"):
         camera_cross_entropy(torch.zeros(2, 5), torch.tensor([0, 3]), torch.tensor([0, 1]), MEMORY_CAMIDS)
+    with pytest.raises(ValueError, match=r"logits are torch\.int64"):
+        camera_cross_entropy(torch.zeros(2, 6).long(), torch.tensor([0, 3]), torch.tensor([0, 1]), MEMORY_CAMIDS)

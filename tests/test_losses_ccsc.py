@@ -147,6 +147,7 @@ def test_a_feature_of_zeros_counts_as_at_right_angles(reading):
     parallel = "include_self" in reading  # one of four then, the ones beside themselves: not so the zeros
     assert value.item() == pytest.approx((3 * 1.0 + 0.5) / 4 if parallel else 1.0)
     assert torch.isfinite(features.grad).all()
+    assert torch.equal(features.grad[0], torch.zeros(2))  # not one of 1e12
 
 
 def test_one_step_down_the_gradient_brings_cross_camera_images_together():

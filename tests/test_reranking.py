@@ -180,6 +180,15 @@ def test_neighbours_on_another_device_are_the_same():
     np.testing.assert_allclose(farthest, far, rtol=1e-6)
 
 
+def test_equally_near_images_come_in_one_order_on_every_device():
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        corners = draw.integers(0, 2, (30, 4)).astype(np.float32)  # products of these are exact
+        images = reranking.Images.of(corners[:7], corners[7:], "euclidean")
+        near, _, _ = reranking.search(images, 9, progress=False)
+        np.testing.assert_array_equal(near, _ranking_torch.search(images, 9, "cpu", progress=False)[0])
+
+
 @pytest.mark.parametrize("form", ["tensor", "memmap", "float16"])
 def test_other_inputs(form, tmp_path):
     query, gallery, *_ = features(13)

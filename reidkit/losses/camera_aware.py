@@ -127,11 +127,11 @@ class DynamicWeight:
     """The weight alpha of the camera-aware loss over training: alpha(k) = order · k / total_steps (DCAML, eqs. 13-14).
 
     order        O_ID, "the orders of magnitude for ID loss at the initial time": see `order_of_magnitude`
-    total_steps  N_batch · N_epoch; alpha stays below `order` and is order / 2 on average
+    total_steps  N_batch · N_epoch; alpha grows to `order` after as many steps and is order / 2 on average
     period       k starts anew every so many steps: the other reading of "minibatch index". Then alpha stays below
                  order · period / total_steps
 
-    Called with the step, from 0; a step outside the run is a ValueError.
+    Called with the step, from 0 to total_steps; any other is a ValueError.
     """
 
     order: float

@@ -30,7 +30,7 @@ def camera_softmax(
     memory_camids all zero.
     """
     _check(features, ids, camids, memory, memory_camids)
-    if temperature <= 0:
+    if not temperature > 0:  # NaN neither
         raise ValueError(f"temperature is {temperature}: expected a number above 0 (the paper: 1/15)")
     logits = features @ memory.detach().to(features.dtype).T / temperature  # (N, M)
     return camera_cross_entropy(logits, ids, camids, memory_camids)
@@ -42,6 +42,8 @@ def camera_cross_entropy(logits: Tensor, ids: Tensor, camids: Tensor, memory_cam
     Each image is classified among the identities of its own camera.
     """
     _check_rows(ids, camids, memory_camids, len(memory_camids))
+    if not logits.is_floating_point():
+        raise ValueError(f"logits are {logits.dtype}: expected floating (N, M)")
     if logits.shape != (len(ids), len(memory_camids)):
         raise ValueError(f"logits are {tuple(logits.shape)}: {len(ids)} images, {len(memory_camids)} identities")
     elsewhere = camids[:, None] != memory_camids[None]  # (N, M)

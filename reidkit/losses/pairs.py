@@ -52,7 +52,8 @@ def hardest(anchors: Tensor, others: Tensor, near: Tensor, far: Tensor) -> tuple
     row of `near` or `far` without a True gives any distance. The gradient is finite at 0. There is no second one: a
     backward pass with create_graph raises a RuntimeError, and torch.func cannot go through.
 
-    One matrix product compares all distances; two an anchor are differentiated, instead of all N M.
+    One matrix product compares all distances; two an anchor are differentiated, instead of all N M. That product
+    chooses: in float32, features that lie a hundred times farther from 0 than from each other are told apart badly.
     """
     nearest, farthest = _Hardest.apply(anchors, others, anchors, others, near, far)
     return farthest, nearest
@@ -92,8 +93,10 @@ class _Hardest(torch.autograd.Function):
 
 
 def cosines(features: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Cosine similarities of pairs of rows, (N, d) and twice (M,) int64 -> (M,); a zero vector has similarity 0."""
-    lengths = torch.linalg.vector_norm(features, dim=1).clamp(min=EPS)  # (N,)
+    """Cosine similarities of pairs of rows, (N, d) and twice (M,) int64 -> (M,); a zero vector has similarity 0 to all,
+    and no gradient."""
+    lengths = torch.linalg.vector_norm(features, dim=1)  # (N,)
+    lengths = lengths.masked_fill(lengths < EPS, torch.inf)  # so that no gradient reaches a zero vector either
     products = (features.index_select(0, first) * features.index_select(0, second)).sum(1)  # (M,)
     return products / lengths[first] / lengths[second]
 
