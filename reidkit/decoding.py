@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from PIL import Image, ImageOps, UnidentifiedImageError
-from tqdm.auto import tqdm
 
 from .datasets import cache_dir
+from .progress import bar
 
 __all__ = ["BadImages", "pixels"]
 
@@ -100,12 +100,14 @@ def pixels(frame, size=(256, 128), *, cache=None, workers=None, progress=True) -
     folder = Path(cache) if cache is not None else cache_dir() / "pixels"
 
     contents, reasons = {}, {}  # path -> hash of the file's bytes; path -> what is wrong with it
-    for path in tqdm(paths, "reading", delay=2, disable=not progress, unit="img"):
-        try:
-            stat = os.stat(path)
-            contents[path] = _content(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-        except OSError as error:
-            reasons[path] = error.strerror or str(error)
+    with bar(len(paths), "reading", "img", show=progress, delay=2) as shown:
+        for path in paths:
+            try:
+                stat = os.stat(path)
+                contents[path] = _content(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+            except OSError as error:
+                reasons[path] = error.strerror or str(error)
+            shown.update()
 
     def place() -> tuple[Path, tuple]:
         """Where the images that are not known to be bad belong, and their shape."""
@@ -147,14 +149,14 @@ def _decode_into(out, paths: list[str], size, workers: int, progress: bool) -> d
     # Processes, not threads: decoding small files holds the interpreter lock most of the time.
     decoded = Parallel(workers, return_as="generator")(delayed(_decode_all)(chunk, size) for chunk in chunks)
     bad = {}
-    with tqdm(total=len(paths), desc="decoding", delay=2, disable=not progress, unit="img") as bar:
+    with bar(len(paths), "decoding", "img", show=progress, delay=2) as shown:
         for chunk, images in zip(chunks, decoded, strict=True):
             for path, image in zip(chunk, images, strict=True):
                 if isinstance(image, str):
                     bad[path] = image
                 else:
                     out.write(image)
-            bar.update(len(chunk))
+            shown.update(len(chunk))
     return bad
 
 
@@ -179,9 +181,9 @@ def _decode(path: str, size) -> np.ndarray | str:
         return str(error) or type(error).__name__
 
 
-def _sweep(folder: Path, age: float = 3600.0) -> None:
-    """Remove what killed runs left behind: a writer that lives touches its file all the time."""
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left behind: a writer that lives touches its file all the time, not an hour ago."""
     for old in folder.glob("*.tmp"):
         with suppress(OSError):
-            if time.time() - old.stat().st_mtime > age:
+            if time.time() - old.stat().st_mtime > 3600:
                 old.unlink()

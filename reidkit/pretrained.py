@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from torch import Tensor
 
 from reidkit import checkpoints
@@ -23,6 +22,7 @@ from reidkit.loading import Batch, Batches, pixels
 from reidkit.models import Backbone, BNNeck, ReID, small_resnet
 from reidkit.samplers import PKSampler
 from reidkit.training import fit
+from reidkit.turns import turn
 
 RECIPE = 2  # of the training below and of all it rests on; another number makes kept weights anew
 
@@ -57,7 +57,8 @@ def stand_in(
     if not file.exists():
         if processes().size > 1:
             raise RuntimeError(f"{file} is not there yet: call stand_in() once in a single process, then launch again")
-        with _turn(file):
+        folder.mkdir(parents=True, exist_ok=True)
+        with turn(file):
             if not file.exists():  # nobody else has made it meanwhile
                 with _one_thread():
                     _train(backbone, folder, progress=progress, **settings)
@@ -77,18 +78,6 @@ def _train(backbone: Backbone, folder: Path, *, width, ids, steps, size, world, 
 
 def _identity_loss(model: ReID, batch: Batch, step: int) -> dict[str, Tensor]:
     return {"id": F.cross_entropy(model(batch.images).logits, batch.pids, label_smoothing=0.1)}
-
-
-@contextmanager
-def _turn(file: Path) -> Iterator[None]:
-    """One process at a time makes `file`. The lock falls with its process, however that ends."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    path = file.with_name(f".{file.name}.lock")
-    with FileLock(path):
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)  # those who wait notice, and make a new one
 
 
 @contextmanager

@@ -10,18 +10,18 @@ from __future__ import annotations
 import os
 import sys
 
-from tqdm import std, tqdm
+from tqdm import tqdm
 
 
-def bar(total: int, desc: str, unit: str, *, show: bool = True, initial: int = 0) -> tqdm:
-    """A tqdm bar (`update`, `set_postfix`, a context manager) that vanishes when closed."""
-    where = {"total": total, "desc": desc, "unit": unit, "initial": initial, "leave": False}
+def bar(total: int, desc: str, unit: str, *, show: bool = True, initial: int = 0, delay: float = 0) -> tqdm:
+    """A tqdm bar (`update`, `set_postfix`, a context manager) that vanishes when closed; the first `delay` seconds pass
+    without it."""
+    where = {"total": total, "desc": desc, "unit": unit, "initial": initial, "delay": delay, "leave": False}
     if not show or os.environ.get("TQDM_DISABLE"):
         return tqdm(**where, disable=True)
     if not _in_kernel():
         return tqdm(**where, disable=None)  # None: only where stderr is a terminal
-    as_text = sys.modules.get("tqdm.autonotebook") is std  # so `reidkit run` asks for it: nobody looks at the notebook
-    return tqdm(**where, file=None if as_text else _Line(), mininterval=0.5, ncols=100, disable=False)
+    return tqdm(**where, file=_Line(), mininterval=0.5, ncols=100, disable=False)
 
 
 def _in_kernel() -> bool:
@@ -31,16 +31,15 @@ def _in_kernel() -> bool:
 
 
 class _Line:
-    """A file of one line: what is written to it replaces what stood there."""
+    """A file of one line: what is written to it replaces what stood there. Without a word it is no output at all."""
 
-    encoding = "utf-8"
-
-    def __init__(self) -> None:
-        from IPython.display import display
-
-        self.handle = display({"text/plain": ""}, raw=True, display_id=True)
+    encoding, handle = "utf-8", None
 
     def write(self, text: str) -> None:
+        if self.handle is None:
+            from IPython.display import display
+
+            self.handle = display({"text/plain": ""}, raw=True, display_id=True)
         self.handle.update({"text/plain": text.strip("\r\n ")}, raw=True)
 
     def flush(self) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from reidkit import ledger
 from reidkit.gathering import Finished, Gathered, Group, gather
-from reidkit.ledger.names import is_fraction
+from reidkit.ledger.names import shown_as
 from reidkit.outcomes import duration
 from reidkit.results import metrics_of, write_text
 from reidkit.runs import code_hash
@@ -171,7 +171,7 @@ def _wide(group: Group) -> str:
 def _spread(row: dict) -> str:
     if pd.isna(row["mean"]):
         return "–"
-    scale, digits = (100, 1) if is_fraction(row["metric"]) else (1, 3)
+    scale, digits = shown_as(row["metric"])
     spread = f" ± {scale * row['std']:.{digits}f}" if row["seeds"] > 1 else ""
     return f"{scale * row['mean']:.{digits}f}{spread}"
 

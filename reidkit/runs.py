@@ -18,17 +18,17 @@ import logging
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from reidkit.parameters import Parameter, ParameterError, check_parameters, read_parameters
 from reidkit.results import save_results, strict, write_json
+from reidkit.turns import turn
 
 __all__ = [
     "Run",
@@ -205,7 +205,7 @@ def execute(
         return False
     before = run.folder.stat().st_mtime_ns if run.finished else None
     run.folder.parent.mkdir(parents=True, exist_ok=True)
-    with _turn(run.folder, told=progress):
+    with turn(run.folder, told=progress):
         if run.finished and run.folder.stat().st_mtime_ns != before:
             return False  # somebody else finished it while this process waited
         _clear_away(run.folder)
@@ -228,7 +228,7 @@ def clear_away(run: Run) -> None:
     """Remove what a process left behind that was killed in mid-run, its kernel too; nothing where the run goes on."""
     if not run.folder.parent.is_dir():
         return
-    with contextlib.suppress(Timeout), _turn(run.folder, wait=False):
+    with contextlib.suppress(Timeout), turn(run.folder, wait=False):
         _clear_away(run.folder)
 
 
@@ -283,8 +283,9 @@ def _execute_in(part: Path, run: Run, progress: bool, shown: Callable[[str], Non
             error = f"failed in {bar.place}: the kernel died (out of memory, or killed)"
         except RuntimeError as failure:  # nbclient's word for a kernel that does not come up
             error = f"failed in {bar.place}: {failure}"
-        if error is None and not results_path.is_file():
-            error = "saved no results: its last cell should call save_results(results_path, rows)"
+        results = None if error else _saved(results_path)
+        if isinstance(results, str):
+            error = results
         if error:
             log.write(f"\n{error}\n")
     # The executed copy and the log speak of the folder where they will lie, not of the one where they were made.
@@ -294,11 +295,22 @@ def _execute_in(part: Path, run: Run, progress: bool, shown: Callable[[str], Non
             path.write_text(text, encoding="utf-8")
     if error:
         raise RunError(f"{run.notebook.stem} {error.rstrip()}\n\nthe half-run copy and its log: {run.failed_folder}")
-    results = json.loads(results_path.read_text(encoding="utf-8"))
     results["sections"] = results.get("sections") or _sections(executed)
     measured = {"seconds": round(time.monotonic() - started, 2), "peak_memory_mib": kernel.peak_memory_mib}
     results["run"] = strict(run.record | measured | git_state())
     write_json(results_path, results)
+
+
+def _saved(path: Path) -> dict | str:
+    """What a notebook saved, or what is wrong with it."""
+    hint = "its last cell should call save_results(results_path, rows)"
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return f"saved no results: {hint}"
+    except (OSError, ValueError) as error:
+        return f"saved results that cannot be read ({error}): {hint}"
+    return results if isinstance(results, dict) else f"saved a {type(results).__name__}, not results: {hint}"
 
 
 def _failing_lines(failure) -> str:
@@ -326,26 +338,6 @@ def _publish(part: Path, folder: Path) -> None:
         folder.rename(part.with_name(part.name.removesuffix(".part") + ".old.part"))
     part.rename(folder)
     shutil.rmtree(part.with_name(part.name.removesuffix(".part") + ".old.part"), ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _turn(folder: Path, *, wait: bool = True, told: bool = False):
-    """One process at a time at one run. The lock falls with its process, however that ends. Timeout unless `wait`."""
-    path = folder.with_name(f".{folder.name}.lock")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if not wait:
-            raise
-        if told:
-            print(f"{folder.name}: another process is at it; waiting", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)  # those who wait notice, and make a new one
-        lock.release()
 
 
 def _read(notebook: Path):

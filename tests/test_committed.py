@@ -86,7 +86,7 @@ def test_a_row_that_fails_now_differs_and_one_that_always_did_does_not(results):
     assert committed.compare(other, copy.deepcopy(other))[0] == []
 
 
-def test_keep_and_verify(tmp_path, capsys, monkeypatch):
+def test_keep_and_verify(tmp_path, capsys):
     notebook = small.notebook(tmp_path / "notebooks" / "01_small.ipynb")
     numbers, runs = tmp_path / "demo", tmp_path / "runs"
     words = ["--runs", str(runs), "--notebooks", str(tmp_path / "notebooks"), "--numbers", str(numbers)]

@@ -12,7 +12,7 @@ from PIL import Image
 from reidkit.datasets import DatasetError, facades, load
 from reidkit.protocols import oxford5k
 
-SMALL = {"buildings": 3, "train": 2, "views": 4, "others": 2, "side": 72}
+SMALL = {"world": 1, "buildings": 3, "train": 2, "views": 4, "others": 2, "side": 72}
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,14 @@ def everything(folder):
 def test_splits_and_lists(root):
     data = facades.read(root, **SMALL)
     assert data.name == "facades"
-    assert data.protocol == {"world": 0, **SMALL}
+    assert data.protocol == SMALL
     table = data.summary()
     assert table.images.to_dict() == {"train": 8, "query": 9, "gallery": 3 * 5 + 2 * 2}
     assert table.identities.to_dict() == {"train": 2, "query": 3, "gallery": 3}
     assert table.distractors.gallery == 4
     own = data.query.pid.to_numpy()[:, None] == data.gallery.pid.to_numpy()[None]
     assert (own | ~data.relevant).all()  # nobody else's photograph is right
+    assert data.junk.any()
     assert not (data.relevant & data.junk).any()
     assert (data.relevant.sum(1) >= 3).all()
     photographs = dict(zip(data.gallery.path, data.relevant.T, strict=True))
@@ -59,7 +60,7 @@ def test_any_oxford5k_reader_opens_it(root):
 def test_same_seed_same_bytes_and_another_world_is_another(root, tmp_path):
     (made,) = (root / "facades").iterdir()
     assert everything(made) == everything(facades.generate(tmp_path / "again", **SMALL))
-    other = everything(facades.generate(tmp_path / "other", world=1, **SMALL))
+    other = everything(facades.generate(tmp_path / "other", **SMALL | {"world": 2}))
     assert not set(other.values()) & {v for k, v in everything(made).items() if k.endswith("jpg")}
 
 
@@ -105,6 +106,8 @@ def test_a_finished_world_is_left_alone_and_anything_else_is_not_touched(tmp_pat
     with pytest.raises(DatasetError, match="holds something else"):
         facades.generate(out, **SMALL | {"views": 5})
     assert json.loads((out / "facades.json").read_text())["views"] == 4
+    with pytest.raises(DatasetError, match="holds something else"):
+        facades.generate(out / "facades.json", **SMALL)
 
 
 def test_nothing_half_made_stays(tmp_path, monkeypatch):

@@ -66,9 +66,12 @@ def test_fully_convolutional_networks_agree_with_the_fully_connected_ones(name, 
     torch.testing.assert_close(maps.flatten(1), expected)
 
 
-def test_resnet_equals_torchvision_up_to_its_pooling():
+@pytest.mark.parametrize("last_stride", [1, 2])
+def test_resnet_equals_torchvision_up_to_its_pooling(last_stride):
     net = torchvision.models.resnet18().eval()
-    backbone = models.resnet18(last_stride=2).eval()
+    for convolution in (net.layer4[0].conv1, net.layer4[0].downsample[0]):
+        convolution.stride = (last_stride, last_stride)
+    backbone = models.resnet18(last_stride=last_stride).eval()
     backbone.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("fc.")})
     x = images(2)
     with torch.inference_mode():

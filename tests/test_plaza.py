@@ -345,8 +345,37 @@ def test_it_too_is_the_same_whenever_it_is_made_and_however_often_it_was_stopped
     assert made == {name: code for name, code in digest(cuhk).items() if "images_" not in name}
 
 
-def test_detected_boxes_jitter_and_labeled_ones_do_not(cuhk, tmp_path):
+def test_detected_boxes_jitter_and_labeled_ones_do_not(cuhk):
     jobs = list(plaza.plaza_cuhk03.jobs(plaza.Plan(**PAIRS)))
     crops = {file.split("/")[0]: shot.crop for job in jobs for shot, file in zip(job.shots, job.files, strict=True)}
     assert crops == {"images_labeled": "tight", "images_detected": "box"}
     assert {file.name for file in cuhk.iterdir()} >= {"cuhk03_new_protocol_config_labeled.mat", "plaza.json"}
+
+
+# (world, pid, cam, gap): mean red, green and blue of each block of 32 x 32 pixels, 4 x 2 of them, row by row
+PICTURES = {
+    (0, 1, 0, 1.0): [
+        *(150, 128, 129, 173, 149, 151, 98, 94, 99, 95, 93, 103),
+        *(152, 126, 129, 133, 113, 116, 191, 168, 176, 172, 158, 166),
+    ],
+    (0, 2, 3, 1.0): [
+        *(247, 244, 246, 240, 235, 239, 181, 181, 184, 116, 115, 125),
+        *(172, 163, 164, 158, 153, 154, 226, 205, 204, 232, 215, 214),
+    ],
+    (5, 7, 2, 0.5): [
+        *(115, 119, 99, 131, 139, 115, 124, 117, 93, 131, 134, 109),
+        *(89, 98, 85, 108, 120, 103, 140, 159, 137, 134, 152, 131),
+    ],
+    (3, 40, 5, 0.0): [
+        *(169, 168, 172, 198, 199, 204, 152, 148, 144, 132, 127, 105),
+        *(165, 167, 179, 136, 141, 145, 215, 200, 187, 208, 193, 179),
+    ],
+}
+
+
+@pytest.mark.parametrize("where", PICTURES)
+def test_pictures_are_those_of_their_version(where):
+    """Worlds on disk would mix with new pictures. Where these are meant to change, raise plaza_plan.VERSION too."""
+    world, pid, cam, gap = where
+    blocks = plaza.scene(world, pid, cam, gap=gap).reshape(4, 32, 2, 32, 3).mean((1, 3)).ravel()
+    np.testing.assert_allclose(blocks, PICTURES[where], atol=1)

@@ -24,6 +24,19 @@ with bar(2, "fit", "step") as shown:
 """
 
 
+def test_a_bar_that_waits_and_is_done_before_leaves_no_output_at_all():
+    cell = nbformat.v4.new_code_cell(
+        """
+        from reidkit.progress import bar
+        with bar(2, "reading", "img", delay=60) as shown:
+            shown.update(2)
+        """
+    )
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    assert cell.outputs == []
+
+
 def test_a_stored_notebook_keeps_an_empty_line_only():
     seen = []
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])

@@ -1,6 +1,7 @@
 """Recipes on a world of a few people: what each trains, what it sees, and that it repeats."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,12 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reidkit import recipes
-from reidkit.association import associate
+from reidkit import bench, recipes
+from reidkit.association import associate, prototypes
 from reidkit.datasets import labels, load
 from reidkit.embedding import embed
-from reidkit.loading import pixels
-from reidkit.losses import CenterLoss, Verification, ccsc
+from reidkit.evaluation import evaluate
+from reidkit.loading import Augment, pixels
+from reidkit.losses import CenterLoss, Verification, batch_hard_triplet, camera_softmax, ccsc, quintuplet_hinges
+from reidkit.losses.camera_memory import mean_by_camera
+from reidkit.memory import MemoryBank
 
 BUDGET = recipes.Budget("smoke", (64, 32), dim=8, steps=3, p=4, k=4, start="scratch")
 
@@ -42,6 +46,15 @@ def test_class_means_are_the_loop(world):
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     expected = np.stack([unit[ids == i].sum(0) / np.linalg.norm(unit[ids == i].sum(0)) for i in range(ids.max() + 1)])
     assert recipes.class_means(model, world, ids, BUDGET.size).numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_batches_are_cropped_and_rows_are_judged_as_told(world):
+    assert bench.batches(world, (64, 32), p=4).augment == Augment(pad=4)
+    draw = np.random.default_rng(0)
+    query, gallery = (draw.standard_normal((len(split), 4)) for split in (world.query, world.gallery))
+    judged = [evaluate(query, gallery, *bench.known(world), ap=ap).mAP for ap in ("step", "trapezoid")]
+    assert judged[0] != judged[1]
+    assert [bench.measure(query, gallery, world, ap=ap)["mAP"] for ap in ("step", "trapezoid")] == judged
 
 
 class Pairs(torch.nn.Module):
@@ -103,6 +116,91 @@ def test_intra_camera_refuses_words_that_it_does_not_know(world):
         recipes.intra_camera(world, 0, BUDGET, hinges=["quintuple"])
 
 
+class Looked(Exception):
+    """Raised in place of a training."""
+
+
+@pytest.fixture
+def handed(monkeypatch):
+    """handed(recipe, …): what a recipe hands to `fit`, its first batch, and what the network makes of it."""
+
+    def look(model, objective, batches, *, after_step=None, stateful=None, **_):
+        batch = next(iter(batches.epoch(0)))
+        out = model(batch.images)
+        f = F.normalize(out.features)
+        ahead = SimpleNamespace(
+            objective=lambda step: objective(lambda images: out, batch, step), after_step=after_step
+        )
+        ahead.batch, ahead.out, ahead.f, ahead.bank = batch, out, f, (stateful or {}).get("memory")
+        raise Looked(ahead)
+
+    def ask(recipe, *given, **how):
+        with monkeypatch.context() as patch:
+            patch.setattr(recipes, "fit", look)
+            with pytest.raises(Looked) as looked:
+                recipe(*given, **how)
+        return looked.value.args[0]
+
+    return ask
+
+
+def agree(terms, expected):
+    assert {name: value.item() for name, value in terms.items()} == pytest.approx(
+        {name: value.item() for name, value in expected.items()}, rel=1e-5
+    )
+
+
+def test_intra_camera_terms_are_equations_3_and_4_on_its_memory(world, handed):
+    at = handed(recipes.intra_camera, world, 0, BUDGET, hinges=("centroid", "instance"), margin=0.4)
+    cameras = torch.from_numpy(recipes.accumulated(world.train)[1])
+    labels = at.batch.pids, at.batch.camids
+    both = quintuplet_hinges(
+        at.out.pooled, at.f, *labels, at.bank.memory, cameras, instance_margin=0.4, centroid_margin=0.4
+    )
+    id_loss = camera_softmax(at.f, *labels, at.bank.memory, cameras, temperature=1 / 15)
+    instance, centroid = (mean_by_camera(hinge, at.batch.camids) for hinge in both)
+    assert not torch.isclose(instance, centroid)
+    agree(at.objective(0), {"id": id_loss, "instance": instance, "centroid": centroid})
+
+
+def test_second_stage_terms(world, handed):
+    stage = recipes.intra_camera(world, 0, BUDGET)
+    at = handed(recipes.second_stage, world, 0, BUDGET, stage, labels(world.train), margin=0.4)
+    expected = {
+        "id": F.cross_entropy(at.out.logits, at.batch.pids, label_smoothing=0.1),
+        "triplet": batch_hard_triplet(at.out.pooled, at.batch.pids, margin=0.4),
+    }
+    agree(at.objective(0), expected)
+
+
+def test_prototype_terms_are_equations_3_to_5_on_two_memories(world, handed):
+    at = handed(recipes.with_prototypes, world, 0, BUDGET, intra_only=0.0, eps=0.99, margin=0.2)
+    cameras = torch.from_numpy(recipes.accumulated(world.train)[1])
+    found = torch.from_numpy(prototypes(at.bank.memory, cameras, eps=0.99))
+    joined = found >= 0
+    people = MemoryBank(int(found.max()) + 1, BUDGET.dim, rate=0.5)
+    people.fill(at.bank.memory[joined], found[joined])
+    mine = joined[at.batch.pids]
+    own = found[at.batch.pids][mine]
+
+    def expected():
+        intra = camera_softmax(at.f, at.batch.pids, at.batch.camids, at.bank.memory, cameras, temperature=0.05)
+        inter = F.cross_entropy(at.f[mine] @ people.memory.T / 0.05, own)
+        return {
+            "intra": intra,
+            "inter": inter,
+            "triplet": batch_hard_triplet(at.out.pooled[mine], own, margin=0.2, hinge=False),
+        }
+
+    first = at.objective(0)
+    agree(first, expected())
+    at.after_step(at.batch, at.out)  # both memories move
+    people.update(at.f.detach()[mine], own)
+    second = at.objective(1)  # of the same epoch: not clustered again
+    agree(second, expected())
+    assert not torch.isclose(first["inter"], second["inter"])
+
+
 def test_the_second_stage_leaves_the_first_as_it_was(world):
     stage = recipes.intra_camera(world, 0, BUDGET)
     before = {name: value.clone() for name, value in stage.model.state_dict().items()}
@@ -120,8 +218,8 @@ def test_the_second_stage_leaves_the_first_as_it_was(world):
 def test_prototypes_come_in_after_their_share_of_the_steps(world):
     history = recipes.with_prototypes(world, 0, replace(BUDGET, steps=4), intra_only=0.5, eps=0.99).history
     assert history.prototypes.tolist()[:2] == [0, 0]
-    joined = history.prototypes > 0
-    assert history.get("inter", pd.Series(np.nan, history.index)).notna().tolist() == joined.tolist()
+    assert (history.prototypes[2:] > 1).all()
+    assert history[["inter", "triplet"]].notna().all(axis=1).tolist() == [False, False, True, True]
     nothing = recipes.with_prototypes(world, 0, BUDGET, intra_only=0.0, eps=1e-6).history
     assert not nothing.prototypes.any()
     assert "inter" not in nothing

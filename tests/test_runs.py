@@ -99,6 +99,8 @@ def test_a_finished_run_is_not_done_twice(finished, monkeypatch):
         ("fail", r"01_tiny failed in cell 6 of 8 \(In \[4\] under 'Trouble'\): RuntimeError: made to fail"),
         ("die", r"01_tiny failed in cell 6 of 8 .*the kernel died"),
         ("forget", "01_tiny saved no results: its last cell should call save_results"),
+        ("[1, 2]", "01_tiny saved a list, not results: its last cell should call save_results"),
+        ("{", "01_tiny saved results that cannot be read .*: its last cell should call save_results"),
     ],
 )
 def test_failures_are_told_and_kept_apart(tmp_path, behave, message):
@@ -265,7 +267,7 @@ def test_notebooks_that_cannot_be_run(tmp_path):
         prepare(tmp_path / "b.ipynb", {})
 
 
-def test_finding_a_notebook(tmp_path, monkeypatch):
+def test_finding_a_notebook(tmp_path):
     for name in ("00_start", "03_dcaml", "03_other", "04_ics"):
         (tmp_path / f"{name}.ipynb").touch()
     assert find_notebook("04", tmp_path) == tmp_path / "04_ics.ipynb"

@@ -35,10 +35,13 @@ def keep(notebook: Path, folder: Path, numbers: Path) -> None:
     text = keep_outputs(executed, notebook.read_text(encoding="utf-8"))
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     partial = notebook.with_name(f".{notebook.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    numbers.mkdir(parents=True, exist_ok=True)
-    write_json(numbers / f"{notebook.stem}.json", {name: results[name] for name in KEPT if name in results})
-    os.replace(partial, notebook)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        numbers.mkdir(parents=True, exist_ok=True)
+        write_json(numbers / f"{notebook.stem}.json", {name: results[name] for name in KEPT if name in results})
+        os.replace(partial, notebook)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def same_machine(first: dict, second: dict) -> bool:

@@ -26,21 +26,34 @@ def rows_of(results: list[dict]) -> pd.DataFrame:
     return frame[plain].drop_duplicates(["variant", "seed"])
 
 
+def one_of(what: str, values: list) -> None:
+    if len(different := sorted(set(values))) > 1:
+        raise SystemExit(
+            f"these runs have more than one {what}: {'; '.join(different)}; a stored table says one of all rows"
+        )
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="folders of finished runs of one notebook")
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "long", help=argparse.SUPPRESS)
     parser.add_argument("--note", help="what else a reader should know")
     args = parser.parse_args(argv)
-    results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in args.folders]
+    finished = [folder for folder in args.folders if (folder / "results.json").is_file()]
+    for folder in sorted(set(args.folders) - set(finished)):
+        print(f"left out, not finished: {folder}", file=sys.stderr)
+    if not finished:
+        raise SystemExit("none of these runs is finished")
+    results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in finished]
     runs = [one["run"] for one in results]
-    notebooks = sorted({run["notebook"] for run in runs})
-    if len(notebooks) > 1:
-        raise SystemExit(f"these are runs of several notebooks: {', '.join(notebooks)}")
+    machines = [ledger.machine(one["environment"]["machine"]) for one in results]
+    for what in ("notebook", "profile", "dataset", "code_hash"):
+        one_of(what, [run[what] for run in runs])
+    one_of("machine", machines)
     frame, first = rows_of(results), results[0]
     path = ledger.store(
         frame,
-        args.out / f"{Path(notebooks[0]).stem}.csv",
+        args.out / f"{Path(runs[0]['notebook']).stem}.csv",
         date=first["environment"]["date"][:10],
         profile=runs[0]["profile"],
         dataset=runs[0]["dataset"],
@@ -49,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         note=args.note,
         code=runs[0]["code_hash"],
         versions=first["environment"]["versions"],
+        machine=machines[0],
     )
     print(f"{path}: {len(frame)} rows")
     return 0

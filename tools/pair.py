@@ -20,6 +20,8 @@ from pathlib import Path
 import jupytext
 import nbformat
 
+from reidkit.results import write_text
+
 ROOT = Path(__file__).resolve().parents[1]
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -124,9 +126,7 @@ def align(path: Path, *, from_notebook: bool) -> bool:
     for file, old, new in zip((path, twin), before, after, strict=True):
         if new != old:
             file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_name(f".{file.name}.part")
-            partial.write_text(new, encoding="utf-8")
-            os.replace(partial, file)
+            write_text(file, new)
     return after != before
 
 

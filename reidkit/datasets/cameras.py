@@ -355,11 +355,11 @@ def _softened(size: int, sigma: float, resolution: float, times: float) -> list[
 
 
 @lru_cache(maxsize=64)
-def _noise(strength: float, size: int = 1 << 19) -> np.ndarray:
-    """Noise in display values, (size,) int16."""
-    return np.rint(_noise_bank(size) * np.float32(255 * strength)).astype(np.int16)
+def _noise(strength: float) -> np.ndarray:
+    """Noise in display values, (2^19,) int16."""
+    return np.rint(_noise_bank() * np.float32(255 * strength)).astype(np.int16)
 
 
 @lru_cache(maxsize=1)
-def _noise_bank(size: int) -> np.ndarray:
-    return np.random.default_rng(20150901).standard_normal(size, dtype=np.float32)
+def _noise_bank() -> np.ndarray:
+    return np.random.default_rng(20150901).standard_normal(1 << 19, dtype=np.float32)

@@ -71,7 +71,7 @@ def generate(
 
     buildings  landmarks to be searched for, with three queries each
     train      other buildings, to train on, `views` photographs each
-    views      photographs of a landmark, one more that shows too little of it
+    views      photographs of a landmark; one more is aimed past its edge: "ok" or "junk" where it shows too little
     others     buildings that are no landmark, two photographs each in the gallery
     side       the longer side of a photograph, in pixels; the shorter one is two thirds of it or more
 
@@ -90,7 +90,7 @@ def generate(
     out, made = Path(os.path.abspath(os.path.expanduser(out))), json.dumps(arguments | {"version": VERSION})
     if (out / "facades.json").exists() and (out / "facades.json").read_text() == made:
         return out
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DatasetError(f"facades: {out} is there and holds something else; choose another folder")
     part = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     try:

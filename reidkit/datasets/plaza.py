@@ -23,10 +23,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import joblib
-from filelock import FileLock
 from PIL import Image
 
 from ..progress import bar
+from ..turns import turn
 from . import plaza_cuhk03
 from .base import DatasetError, ReIDDataset
 from .market1501 import read_layout
@@ -72,18 +72,16 @@ def generate(
     out = Path(os.path.abspath(os.path.expanduser(out)))
     if _finished(out, plan):
         return out
-    part, lock = (out.with_name(f".{out.name}.{end}") for end in ("part", "lock"))
-    done = 0
+    part, done = out.with_name(f".{out.name}.part"), 0
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
+        with turn(out):
             if not _finished(out, plan):
                 _stage(part, plan)
                 for done in _render_all(part, plan, workers, progress):  # noqa: B007
                     pass
                 _finish(part, plan)
                 os.replace(part, out)
-            lock.unlink(missing_ok=True)
     except (OSError, BrokenProcessPool) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         why = f"the disk is full ({error.strerror})" if full else f"{type(error).__name__}: {error}".splitlines()[0]

@@ -30,13 +30,13 @@ class View:
     v0: np.ndarray
     lean: np.ndarray
 
-    def up(self, h: int, picture=slice(None)) -> np.ndarray:
-        """v of every row, (B, h), or (h,) of one picture."""
-        return self.v0[picture, None] - (np.arange(h, dtype=np.float32) + (0.5 - h / 2)) / self.scale[picture, None]
+    def up(self, h: int) -> np.ndarray:
+        """v of every row, (B, h)."""
+        return self.v0[:, None] - (np.arange(h, dtype=np.float32) + (0.5 - h / 2)) / self.scale[:, None]
 
-    def right(self, w: int, picture=slice(None)) -> np.ndarray:
-        """u - u0 of every column, (B, w), or (w,) of one picture, in rows where `stretch` is 1."""
-        return (np.arange(w, dtype=np.float32) + (0.5 - w / 2)) / self.scale[picture, None]
+    def right(self, w: int) -> np.ndarray:
+        """u - u0 of every column, (B, w), in rows where `stretch` is 1."""
+        return (np.arange(w, dtype=np.float32) + (0.5 - w / 2)) / self.scale[:, None]
 
     def stretch(self, v: np.ndarray) -> np.ndarray:
         """What a pixel spans to the right at height v (B, h), relative to the middle of the picture."""

@@ -4,7 +4,7 @@
     claims                     every comparison they draw (data/claims.csv)
     paired, judge, verdicts    two rows of a table compared seed by seed; one verdict a claim
     operating_characteristics  how often those verdicts err, and how often they see an effect
-    store, stored, is_stored   long results kept as a small CSV that says where it comes from
+    store, stored, is_stored   long results kept as a small CSV that says where it comes from (machine: in which words)
     committed, is_committed    the demo runs that `make notebooks` keeps
     beside, show               tables for a notebook
 
@@ -13,7 +13,7 @@ together. Results are what `ablate` returns, one row a variant and seed, metrics
 """
 
 from .judging import VERDICTS, Paired, judge, operating_characteristics, paired, verdicts
-from .keeping import committed, is_committed, is_stored, stamp, store, stored
+from .keeping import committed, is_committed, is_stored, machine, stamp, store, stored
 from .names import LedgerError, fold
 from .papers import claims, look_up, reported
 from .tables import beside, show, spread
@@ -30,6 +30,7 @@ __all__ = [
     "is_stored",
     "judge",
     "look_up",
+    "machine",
     "operating_characteristics",
     "paired",
     "reported",

@@ -11,6 +11,7 @@ baseline,0,0.4312,61.2
 import io
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -51,20 +52,24 @@ def store(frame: pd.DataFrame, path: str | Path, /, **provenance) -> Path:
     if str(frame.columns[0]).startswith("#"):
         raise LedgerError(f"{path}: the first column is {frame.columns[0]!r}; a line that begins with # is provenance")
     known = environment()
-    machine = known["machine"]
     given = {name: value for name, value in provenance.items() if value is not None}
     lines = {
         "date": known["date"][:10],
         **given,
         "code": given.get("code", code_hash()),
         "versions": given.get("versions", known["versions"]),
-        "machine": given.get("machine", f"{machine['cores']} cores of {machine['processor']}, {machine['system']}"),
+        "machine": given.get("machine", machine(known["machine"])),
     }
     head = "".join(f"# {key}: {_text(value)}\n" for key, value in lines.items())
     text = head + frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
     return path
+
+
+def machine(known: Mapping) -> str:
+    """What `results.environment` knows of a machine, in words."""
+    return f"{known['cores']} cores of {known['processor']}, {known['system']}"
 
 
 def stored(name: str, *, data: str | Path | None = None) -> pd.DataFrame:

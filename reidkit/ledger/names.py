@@ -46,6 +46,11 @@ def is_fraction(metric: object) -> bool:
     return fold(metric).startswith(FRACTIONS)
 
 
+def shown_as(metric: object) -> tuple[int, int]:
+    """How a number is shown: (factor, digits)."""
+    return (100, 1) if is_fraction(metric) else (1, 3)
+
+
 def find(name: str, data: str | Path | None) -> Path:
     """The file `name` of the repository's data/ (which no installed package holds), else of data/ in the working
     directory; or of the folder `data`; or the file `data` itself. LedgerError says where it was looked for."""

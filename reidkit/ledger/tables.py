@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from .judging import the_metric
-from .names import is_fraction, same
+from .names import same, shown_as
 from .papers import one_value, reported
 
 
@@ -127,12 +127,12 @@ def _printed(value: float) -> str:
 def _spread(values: pd.Series, metric: str) -> str:
     if values.empty:
         return "–"
-    scale, digits = (100, 1) if is_fraction(metric) else (1, 3)
+    scale, digits = shown_as(metric)
     spread = f" ± {scale * values.std():.{digits}f}" if len(values) > 1 else ""
     return f"{scale * values.mean():.{digits}f}{spread}"
 
 
 def _difference(row: dict) -> str:
-    scale, digits = (100, 1) if is_fraction(row["metric"]) else (1, 3)
+    scale, digits = shown_as(row["metric"])
     mean, low, high = (f"{scale * row[part]:+.{digits}f}" for part in ("difference", "low", "high"))
     return f"{mean} [{low}, {high}]" if np.isfinite(row["low"]) else f"{mean}, one seed"

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from reidkit.ledger.names import is_fraction
+
 WIDTH = 9.0  # inches: the text column of a notebook
 DPI = 96  # a picture 9 in wide is 864 pixels: sharp on the page, tens of kilobytes in the file
 
@@ -109,13 +111,12 @@ def camera_name(camid: int) -> str:
     return f"c{int(camid) + 1}"
 
 
-FRACTIONS = ("map", "minp", "rank", "cmc", "precision", "recall", "accuracy", "r1", "train_test_gap")
 DIFFERENCES = {"gain", "change", "gap", "below"}  # words of what is a difference of fractions; with "/" it is a share
 
 
 def metric_words(metric: str) -> tuple[str, float]:
     """How a metric is printed: (axis label, factor). Fractions in percent, their differences in points of it."""
-    if metric.lower().startswith(FRACTIONS):
+    if is_fraction(metric):
         name = f"rank-{metric[4:]}" if metric.startswith("rank") and metric[4:].isdigit() else metric
         share = "/" in name or DIFFERENCES.isdisjoint(name.replace("_", " ").split())
         return f"{name} ({'%' if share else 'points'})", 100.0
