@@ -32,10 +32,16 @@ def multiples(text):
     return {number + "×" for number in re.findall(r"(\d[\d.,]*)\s*(?:×|times\b)", text)}
 
 
+def with_decoding(chart):
+    """Loading beside torchvision's first transforms at 256x128, what ours takes to decode once counted in."""
+    rates = json.loads((chart.RESULTS / "loading.json").read_text())["images_per_second"]["256x128"]
+    return {chart.label(rates["with decoding once"]["epochs: 10"]["ours / v1"])}
+
+
 def test_every_multiple_in_the_readme_is_a_bar(chart):
     said = multiples(SECTION.replace(ELSEWHERE, ""))
     assert said
-    assert said <= {chart.label(times) for _, times, _ in chart.bars()}
+    assert with_decoding(chart) <= said <= {chart.label(times) for _, times, _ in chart.bars()} | with_decoding(chart)
 
 
 def test_what_the_readme_says_of_another_processor_was_measured_there(chart, monkeypatch):
@@ -45,8 +51,8 @@ def test_what_the_readme_says_of_another_processor_was_measured_there(chart, mon
     monkeypatch.setattr(chart, "RESULTS", folder)
     said = multiples(ELSEWHERE)
     assert len(said) > 5
-    assert said <= {chart.label(times) for _, times, _ in chart.bars()} | faster
-    assert faster <= said
+    besides = faster | with_decoding(chart)
+    assert besides <= said <= {chart.label(times) for _, times, _ in chart.bars()} | besides
 
 
 def test_other_tools_take_longer(chart):

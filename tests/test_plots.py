@@ -402,7 +402,7 @@ def test_embedding_map_tells_whose_prototypes_they_are():
             shape = matplotlib.markers.MarkerStyle(looks[pid][0])
             expected = shape.get_path().transformed(shape.get_transform())
             assert np.allclose(collection.get_paths()[0].vertices, expected.vertices)
-        assert {"2", "7", "11", "large: prototype"} <= set(texts(picture))
+        assert {"2", "7", "11", "large: centre"} <= set(texts(picture))
     with pytest.raises(ValueError, match=r"prototype_pids \[5\] are not among"):
         plots.embedding_map(cloud(), PIDS, CAMIDS, prototypes=centres, prototype_pids=[5, 2])
     with pytest.raises(ValueError, match="lengths differ"):

@@ -264,7 +264,7 @@ by_hand(TOY.distance.to_numpy(), TOY.pid.to_numpy(), TOY.camid.to_numpy(), QUERY
 
 # %% [markdown]
 # The kit's call on the same six images. It never sorts a whole row; and `evaluate`, which takes features instead of distances, never
-# holds all distances at once (queries × gallery would be 54 million at Market-1501's size). The numbers must be the same:
+# holds all distances at once (queries × gallery would be 54 million at Market-1501's size, its junk left out). The numbers must be the same:
 
 # %% tags=["nbval-check-output"]
 one_query = ([QUERY_PID], TOY.pid, [QUERY_CAMID], TOY.camid)
@@ -393,7 +393,7 @@ one_seed(pd.DataFrame({"baseline": measure(query, gallery, data)}).T)
 # ### What it retrieves
 #
 # Queries chosen by a rule, not by hand: the hardest, the median and the easiest by average precision. The query is framed in blue, right images
-# in green with a tick, wrong ones in red with a cross; junk is left out.
+# in green with a tick, wrong ones in orange with a cross; junk is left out.
 
 # %%
 result = evaluate(query, gallery, *known(data))

@@ -324,7 +324,7 @@ print(f"contrastive                loop {looped.item():.6f}   call {called.item(
 # Show the network one image twice. Without dropout the two features are equal and $d = 0$: nothing to learn. With dropout on the features the two masks differ, $d > 0$, and on raw features the loss pulls *every* one of them towards zero, for at zero the
 # masks no longer matter. On the *difference*, where the released code has it, dropout leaves 0 at 0, whatever the mask.
 #
-# The paper puts it as contrastive against cross-entropy. What decides is whether dropout acts on $f$ or on the difference: a contrastive loss with dropout on $(f_1 - f_2)^2$ would be as unharmed, and cross-entropy with dropout on the features loses as well
+# The paper puts it as contrastive against cross-entropy. What decides is whether dropout acts on $f$ or on the difference: by the formula a contrastive loss with dropout on $(f_1 - f_2)^2$ would be as unharmed (no row here asks), and cross-entropy with dropout on the features loses as well
 # (a row of the long run). The contrastive rows below have dropout before the identity classifier alone.
 
 # %% tags=["nbval-check-output"]
@@ -684,7 +684,7 @@ ledger.beside(table, "discriminative-embedding", "market1501", ["mAP", "rank1"])
 # %% [markdown]
 # The paper's numbers come from ResNet-50 and real photographs, ours from a small network and a rendered world: **compare the order of the rows and their steps, not their height.** All mAPs in this notebook are trapezoid AP
 # unless a column says `step`. A classifier over all people begins from nothing and needs many steps; a layer that begins as a distance does not. So in a run as short as `demo` verification can stand above identification, the reverse of table I; the long run further down has
-# the paper's order.
+# the paper's order of V and I.
 
 # %%
 PRINTED = ledger.reported("discriminative-embedding", dataset="market1501")
@@ -728,7 +728,7 @@ print(
 
 # %% [markdown]
 # For the first seed, the only one that all rows share: step AP, mINP, the difference between training and test people, the mAP of ranking by the verification layer's own score in place of the cosine, the share of its weights that have the wrong sign
-# (explained below), and the share of a map above half its maximum, all in percent; and camera bias, a ratio (1 = none).
+# (explained above), and the share of a map above half its maximum, all in percent; and camera bias, a ratio (1 = none).
 
 # %%
 judgements = ("mAP_step", "mINP", "bias", "train_test_gap", "mAP_score", "wrong_sign", "active_area")
@@ -864,7 +864,7 @@ if len(in_crowd):
         for method, part in PRINTED_6[PRINTED_6.metric == "mAP"].groupby("method")
     }
     print(
-        f"From 1 to {SIZES[-1]} galleries, I loses {both_drops[ID]:.1%} of its mAP and I+V {both_drops[IV]:.1%}; in the paper, from {first_size} to {last_size.split()[-1]} images, {lost['ResNet Basel.']:.1%} and {lost['Ours (ResNet)']:.1%}. "
+        f"From 1 to {SIZES[-1]} galleries, I loses {both_drops[ID]:.1%} of its mAP and I+V {both_drops[IV]:.1%}; in the paper, from {first_size.split()[-1]} to {last_size.split()[-1]} images, {lost['ResNet Basel.']:.1%} and {lost['Ours (ResNet)']:.1%}. "
         f"I+V less I, in points of the share lost: {say(in_crowd, IV, ID, 'mAP_drop')}."
     )
 else:
@@ -1280,8 +1280,8 @@ REASONS = {
     "de-5": "the contrastive loss acts on the very distance that ranks and learns faster; the paper gives neither its margin nor its normalisation",
     "de-6": "what learns less over-fits less, and the two rows do not learn equally much",
     "de-7": "see de-6",
-    "de-8": "in a run of few epochs random pairs over-fit little, at either ratio",
-    "de-14": "an eightfold gallery is not the paper's half a million, and the lead that strangers could take away is small or noisy here",
+    "de-8": "both ratios leave about the same gap between training and test people",
+    "de-14": "an eightfold gallery is not the paper's half a million; what either row loses to it stands under the chart of the crowd",
     "de-15": "a lead can only be lost by falling faster (de-14), over many more strangers than an eightfold gallery has",
     "de-17": "maps of 64×32 images have few cells, most of them on the person; see the models at 128×64 above",
     "de-19": "with MAC the verification loss begins far above a coin's, and much of a short run goes into getting down to it",
@@ -1364,9 +1364,8 @@ def compare(results, questions):
 
 if long is not None:
     display(compare(long_all, QUESTIONS))
-    random_pairs, hardest_pairs = (
-        long_all[long_all.variant == name].mAP.mean() for name in (V, f"{V}, hardest negatives")
-    )
+    by_seed = long_all.pivot_table(index="seed", columns="variant", values="mAP")
+    random_pairs, hardest_pairs = by_seed[[V, f"{V}, hardest negatives"]].dropna().mean()
     if hardest_pairs < random_pairs / 2:
         print(
             f"Verification alone, told hard pairs from the first step on, ends at {hardest_pairs:.1%} mAP instead of {random_pairs:.1%}: it has collapsed. Where all features are one point every pair costs ln 2, and no pair is harder than that."
@@ -1386,7 +1385,7 @@ if long is not None:
     print(
         "Signs: the verification layer of I+V ends with "
         + ", ".join(f"{means.wrong_sign[name]:.0%} wrong {words}" for words, name in signs.items())
-        + f". Ranking by the layer's score: {means.mAP_score[V]:.1%} mAP for V and {means.mAP_score[IV]:.1%} for I+V, by cosine {means.mAP[V]:.1%} and {means.mAP[IV]:.1%}.\n"
+        + f". Free signs less a distance's, in points of mAP: {say(long_all, 'ResNet-50 (V), free signs', V)} for V, {say(long_all, 'ResNet-50 (I+V), free signs', IV)} for I+V. Ranking by the layer's score: {means.mAP_score[V]:.1%} mAP for V and {means.mAP_score[IV]:.1%} for I+V, by cosine {means.mAP[V]:.1%} and {means.mAP[IV]:.1%}.\n"
         f"Several query images add {say(derived(long_main), f'{IV}, multi query', IV)} points to I+V. From 1 to {SIZES[-1]} galleries, I+V less I in points of the share lost: {say(long_main, IV, ID, 'mAP_drop')}.\n"
         f"Camera pairs with the coarsest camera less the others: {ledger.paired(derived(long_main), f'{IV}, pairs with the lowest-resolution camera', f'{IV}, other pairs', 'pair_mAP').text(100)} points of mAP.\n"
         f"I+V less I, rank-1: single-shot {say(one_shot, IV, ID, 'rank1')}, multi-shot {say(all_shots, IV, ID, 'rank1')}. In buildings, mAP: {say(at_places, 'Ours', 'Finetuned-Baseline')}.\n"
@@ -1552,8 +1551,8 @@ if data.multi_query is not None:
 # ## In this notebook we learned
 #
 # - two questions, one embedding: identification compares an image with all people, verification with its partner, and is told far fewer bits;
-# - four equations and a rival: loops and calls agree in value and gradient; dropout belongs on the difference, not on the features, whatever the loss;
-# - a Square Layer with free weights is not a distance: its signs decide whether ranking by cosine asks what was trained;
+# - four equations and a rival: loops and calls agree in value and gradient; dropout on the features makes an image differ from itself, on the difference it does not;
+# - a Square Layer with free weights is not a distance. Trained alone, its signs decide whether ranking by cosine asks what was trained; beside identification, signed and free starts end nearly alike;
 # - five protocols beside Market-1501's: multi-query, camera pairs, CUHK03 single-shot and multi-shot, growing galleries, Oxford5k with its junk lists;
 # - what a small network in a rendered world bears out of the paper's claims, and what it does not, with intervals.
 #

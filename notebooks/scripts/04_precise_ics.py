@@ -565,7 +565,7 @@ print(
 
 # %% [markdown]
 # **Figure 3**, from that model: the three people of one camera that are hardest to tell apart, as if they were all of it. Crops lie where $f$ does (in the plane of its first two principal components); large markers are centroids, the mean $f$ of a person's images *now*. The
-# memory's own rows lie elsewhere: they hold features of earlier networks, under a batch's statistics. Lines from one anchor: solid blue to what it is pulled to, dashed red to what it is pushed from, in (b) images by $g$ and centroids by $f$, as equation 4 has them. In this plane nearness is
+# memory's own rows lie elsewhere: they hold features of earlier networks, under a batch's statistics. Lines from one anchor: solid blue to what it is pulled to, dashed orange to what it is pushed from, in (b) to images by $g$ (bowed) and to centroids by $f$ (straight), as equation 4 has them. In this plane nearness is
 # approximate; the five were chosen in the full space.
 
 # %%
@@ -588,18 +588,22 @@ def figure_3(model):
     a = int((gaps[np.arange(len(g)), far] - gaps[np.arange(len(g)), near]).argmax())  # the anchor
     others = np.delete(np.arange(len(centres)), own[a])
     nearest = others[np.linalg.norm(f[a] - centres.iloc[others], axis=1).argmin()]
+    pulled, pushed, bow = {"color": "#0072B2"}, {"color": "#D55E00", "linestyle": "--"}, 0.4
     lines = {
-        "(a) intra-camera ID loss": ([stars[own[a]]], stars[others]),
-        "(b) quintuplet loss": ([stars[own[a]], points[far[a]]], [stars[nearest], points[near[a]]]),
+        "(a) intra-camera ID loss": [(pulled, stars[own[a]], 0), *((pushed, star, 0) for star in stars[others])],
+        "(b) quintuplet loss": [
+            *((pulled, stars[own[a]], 0), (pulled, points[far[a]], bow)),
+            *((pushed, stars[nearest], 0), (pushed, points[near[a]], bow)),
+        ],
     }
     picture = plots.embedding_maps(
         dict.fromkeys(lines, points), shown.pid, shown.camid,
         prototypes=dict.fromkeys(lines, stars), prototype_pids=centres.index, crops=pixels(shown, (128, 64)),
     )  # fmt: skip
-    for axes, (pulled, pushed) in zip(picture.axes, lines.values(), strict=True):
-        for ends, look in ((pulled, {"color": "#0072B2"}), (pushed, {"color": "#D55E00", "linestyle": "--"})):
-            for end in ends:
-                axes.plot(*np.transpose([points[a], end]), linewidth=2, zorder=5, **look)
+    for axes, ends in zip(picture.axes, lines.values(), strict=True):
+        for look, end, rad in ends:
+            line = {"arrowstyle": "-", "connectionstyle": f"arc3,rad={rad}", "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", end, points[a], arrowprops=line | look, zorder=5)
     return picture
 
 
@@ -968,7 +972,7 @@ print(
 
 
 # %% [markdown]
-# **Over S.** Few candidate pairs are precise and join little; many join strangers, and then components run together. Reciprocal and greedy edges against one-sided ones, over the number of candidates:
+# **Over S.** Fewer candidate pairs are more precise, down to a point, and join little; many join strangers, and then components run together. Reciprocal and greedy edges against one-sided ones, over the number of candidates:
 
 # %%
 def sweep(kept, shares=(0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)):
@@ -1015,9 +1019,9 @@ f1 = (
     .unstack()
     .fillna(0)
 )
-mean_f1 = f1.mean()
+mean_f1, mean_precision = f1.mean(), by_rule.groupby("S / N").precision.mean()
 print(
-    f"By the harmonic mean of the two, taken in each seed, the best S here is {mean_f1.idxmax():g} N ({mean_f1.max():.0%}; by seed {', '.join(f'{best:g}' for best in f1.idxmax(axis=1))} N); the paper's S = N has {mean_f1[1.0]:.0%}. "
+    f"Reciprocal edges are most precise at S = {mean_precision.idxmax():g} N, where {mean_precision.max():.0%} of the joined pairs are one person's. By the harmonic mean of the two, taken in each seed, the best S here is {mean_f1.idxmax():g} N ({mean_f1.max():.0%}; by seed {', '.join(f'{best:g}' for best in f1.idxmax(axis=1))} N); the paper's S = N has {mean_f1[1.0]:.0%}. "
     "Neither precision nor recall can be computed from intra-camera labels, so S cannot be set by them."
 )
 
@@ -1338,7 +1342,7 @@ def reasons(rows):
         + f" (M7 less M6 {points(rows, 'M7', 'M6')} on the test people); the ratios of train to test are {ratio['M6']:.2f} for M6, {ratio['M7']:.2f} for M7",
         "ics-11": f"M7 less M5 {both('M7', 'M5')}; less M5 trained as much longer, which is what the guesses are worth, {both('M7', CONTROL)}",
         "ics-12": f"an identity with a label of its own is a negative of its own person under another camera: against M5, M7 moves the bias by {points(rows, 'M7', 'M5', 'bias')}, without them by {points(rows, DROPPED, 'M5', 'bias')}",
-        "ics-17": f"M5 less M3 {points(rows, 'M5', 'M3')} in mAP: see ics-5",
+        "ics-17": f"M5 less M3 {points(rows, 'M5', 'M3')} in mAP; see the size of the hinges beside the ID loss",
         "ics-18": f"M7 trains on guesses: of the pairs that it takes for one person {1 - joined:.0%} are two",
     }
 
@@ -1400,7 +1404,7 @@ if long is not None:
     display(hinges(long[long.variant.isin(hinged)]))
     if {"M3" + TWO, "M4" + TWO, "M5" + TWO} <= set(long.variant):
         display(
-            compare(long, [(a + " − " + b, a + t, b + t) for t in (TWO, "") for a, b in (("M4", "M3"), ("M5", "M4"))])
+            compare(long, [(f"{a} − {b}{t}", a + t, b + t) for t in ("", TWO) for a, b in (("M4", "M3"), ("M5", "M4"))])
         )
 
 
@@ -1623,7 +1627,7 @@ for batch in epochs[0]:
 # - a memory is a classifier without weights: rows written after each step, a gradient $(p - y)\,\mathcal K/\tau$, and a denominator that must stay inside the camera;
 # - the quintuplet loss adds hard images of the batch and hard centroids of the memory; how often it has anything to add, and how much of that the ID loss says already;
 # - the graph: reciprocal nearest neighbours of the S nearest pairs; components multiply both right and wrong edges; no label at hand can set S;
-# - a second stage must be compared with as much more training of the first, and what it does with identities that nobody was joined to matters as much as whom it joins;
+# - a second stage must be compared with as much more training of the first, and what it does with identities that nobody was joined to matters too;
 # - what leaving the labels out costs: the distance from M7 to M8, over the gap and over the images a camera, always to be read beside M8's own level; and what buying them would cost.
 #
 # ```bibtex

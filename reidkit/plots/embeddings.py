@@ -114,7 +114,7 @@ def embedding_maps(
 
     texts = {title: _heading((stats or {}).get(title)) for title in points}
     star = (None, "prototype") if prototypes is None else ("*", "prototype")
-    star = star if prototype_pids is None else ("o", "large: prototype")
+    star = star if prototype_pids is None else ("o", "large: centre")
     keys = _keys(colours, markers, *star)
 
     # Placed by ruler, in inches: panels of one size, their headings above, the keys below.
