@@ -757,7 +757,7 @@ picture
 by_row = table.groupby("variant").mean(numeric_only=True)
 print(
     f"First seed, verification alone: {first.mAP[V]:.1%} mAP from weights with a distance's signs ({first.wrong_sign[V]:.0%} wrong in the end), {first.mAP['ResNet-50 (V), free signs']:.1%} from free ones "
-    f"({first.wrong_sign['ResNet-50 (V), free signs']:.0%} wrong). Over all seeds the start is worth, in points, {say(table, V, 'ResNet-50 (V), free signs')} to verification alone and {say(table, IV, 'ResNet-50 (I+V), free signs')} beside identification. "
+    f"({first.wrong_sign['ResNet-50 (V), free signs']:.0%} wrong). In points, and paired where there are several seeds, the start is worth {say(table, V, 'ResNet-50 (V), free signs')} to verification alone and {say(table, IV, 'ResNet-50 (I+V), free signs')} beside identification. "
     f"Ranking by the layer's own score in place of the cosine gives {first.mAP_score['ResNet-50 (V), free signs']:.1%} from free signs and {first.mAP_score[V]:.1%} from signed ones."
 )
 
@@ -1292,7 +1292,7 @@ def explain(verdicts):
     """Why a claim did not come out, one line each."""
     open_ones = ["not reproduced", "undecided", "direction only"]
     for claim in verdicts[verdicts.verdict.isin(open_ones) & (verdicts.n > 1)].itertuples():
-        why = REASONS.get(claim.id, "the seeds scatter more than the rows differ")
+        why = REASONS.get(claim.id, "the seeds scatter too much beside how far the rows differ")
         print(f"{claim.id}, {claim.verdict}: {why}.")
 
 
@@ -1307,7 +1307,7 @@ print(
 # %% [markdown]
 # How to read them. The multi-shot gallery is steadier *by construction*: it draws nothing. CaffeNet was not trained here. What over-fits is measured as the mAP on training people less that on test people, in a run of few epochs from a start that knows people already; the paper
 # fine-tuned ImageNet weights for 75 epochs. De-18 ranks two disturbances, both strange to the network, and not the two clues themselves. Negatives are random strangers, and no hard ones are sought; yet the pairs are not easy, for the verification loss above
-# ends little below a coin's: see *hardest negatives* in the long run.
+# is little below a coin's at the end: see *hardest negatives* in the long run.
 #
 # **How many settings were tried.** On worlds 100 and 101 and nowhere else: the start of the verification layer (free, signed), its weight (0.3, 1), dropout (0, 0.5, 0.9), the margin on raw features (1, 10). Two things were chosen there: the signed start, and dropout 0.5 in place of the
 # code's 0.9, with which a run this short learns little. No dropout at all did better still; it is a row, not the recipe, for dropout is part of what the paper proposes.
@@ -1552,7 +1552,7 @@ if data.multi_query is not None:
 #
 # - two questions, one embedding: identification compares an image with all people, verification with its partner, and is told far fewer bits;
 # - four equations and a rival: loops and calls agree in value and gradient; dropout on the features makes an image differ from itself, on the difference it does not;
-# - a Square Layer with free weights is not a distance. Trained alone, its signs decide whether ranking by cosine asks what was trained; beside identification, signed and free starts end nearly alike;
+# - a Square Layer with free weights is not a distance. Trained alone, its signs decide whether ranking by cosine asks what was trained; beside identification the long run does not tell a free start from a signed one;
 # - five protocols beside Market-1501's: multi-query, camera pairs, CUHK03 single-shot and multi-shot, growing galleries, Oxford5k with its junk lists;
 # - what a small network in a rendered world bears out of the paper's claims, and what it does not, with intervals.
 #

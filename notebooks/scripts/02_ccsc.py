@@ -1129,7 +1129,7 @@ assert np.isclose(with_cameras_first["mAP"], judged(of_mine, data)[0]["mAP"]), "
 # - $1/(1+\cos)$ pulls unlike pairs harder, needs no margin, and has a pole that the ReLU keeps away; a batch without cross-camera pairs adds 0;
 # - the tables, row by row, over several seeds: what the constraint removes, and why the scale of a comparator has to be told;
 # - what changes: the cosines of positive pairs, ranked lists chosen by a rule, maps and clusters;
-# - when it pays: the gain over the dial in points, as a share of the error, and in camera bias. From the stand-in it grows with the gap, from scratch (long run) it shrinks: the answer depends on the start.
+# - when it pays: the gain over the dial in points, as a share of the error, and in camera bias, from two starts, which do not all say the same. In the long run all three grow with the gap from the stand-in; from scratch points and share shrink, and only the gain in bias grows.
 #
 # ```bibtex
 # @inproceedings{zhao2019ccsc,

@@ -969,7 +969,7 @@ pivot.loc[table_1.method.unique(), columns].map(lambda value: "–" if pd.isna(v
 #
 # ### Prototypes, right and wrong
 #
-# One image of each identity that the first seed's last clustering put into a prototype: the largest prototypes that hold one person only, then the largest ones that do not, of at most eight identities. Green with a tick: the person whom most of the prototype's identities show; red with a
+# One image of each identity that the first seed's last clustering put into a prototype: the largest prototypes that hold one person only, then the largest ones that do not, of at most eight identities. Green with a tick: the person whom most of the prototype's identities show; orange with a
 # cross: somebody else, and everybody where no person comes twice. Are the wrong ones people who dress alike, or people in one camera's light?
 
 # %%
@@ -1165,7 +1165,7 @@ if long is not None:
     display(against(main[main.variant != "not fine-tuned"]))
 
 # %% [markdown]
-# Against PIRID-1, which says what prototypes are worth by other links; k1 = 20 with k2 = 6 runs nearly everybody together in a few prototypes, right pairs and many more wrong ones (its precision and recall are in the chart). *Twice the steps* sets two rows of one length side by side. Then the graph less each of the other links.
+# Against PIRID-1, which says what prototypes are worth by other links; k1 = 20 with k2 = 6 runs nearly everybody together in a few prototypes, right pairs and many more wrong ones (its precision and recall stand in the table above). *Twice the steps* sets two rows of one length side by side. Then the graph less each of the other links.
 
 # %%
 if long is not None:
