@@ -5,6 +5,7 @@ Exit status: 0 done, 1 a run that failed, 2 something wrong with what was asked,
 
 import argparse
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -20,6 +21,8 @@ TOOLING |= {"dask", "distributed"}
 
 def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: one thread a process repeats to the bit
+    if cache := os.environ.get("REIDKIT_CACHE"):  # a notebook's kernel stands in another folder
+        os.environ["REIDKIT_CACHE"] = os.path.abspath(os.path.expanduser(cache))
     args = _parser().parse_args(argv)
     from reidkit.datasets import DatasetError
     from reidkit.parameters import ParameterError
@@ -32,8 +35,10 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(args, error, 1)
     except (ParameterError, DatasetError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         return _complain(args, error, 2)
-    except OSError as error:  # a full disk, say
-        return _complain(args, error, 1)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "the disk is full; free some space and call again: what is finished is kept" if full else error
+        return _complain(args, why, 1)
     except KeyboardInterrupt:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # else it tells of the cell that nobody waits for now
         return _complain(args, "interrupted; nothing half-done is taken for done", 130)

@@ -243,6 +243,13 @@ def survey(features: np.ndarray, name: str, dtype) -> tuple[np.ndarray, np.ndarr
         with np.errstate(over="ignore", invalid="ignore"):
             np.einsum("ij,ij->i", tile, tile, out=norms2[a:b])
         prints[a:b] = np.add.reduce(tile.view(bits), axis=1, dtype=bits)
+    small = np.flatnonzero(norms2 < np.finfo(dtype).tiny)  # zero, it should be
+    for a, b, tile in tiles(features, small, dtype, SURVEY_BYTES):
+        if tile.any():
+            row = small[a:b][tile.any(1)][0]
+            raise ValueError(
+                f"{name} row {row} is too small for {np.dtype(dtype)}: its squared norm underflows; rescale"
+            )
     bad = np.flatnonzero(~np.isfinite(norms2))
     if bad.size and np.isfinite(features[bad[0]]).all():
         raise ValueError(f"{name} row {bad[0]} is too large for {np.dtype(dtype)}: its squared norm overflows; rescale")

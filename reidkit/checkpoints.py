@@ -104,6 +104,8 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
     try:
         save_file(tensors, temporary, metadata={**metadata, "crc32": _checksum(tensors)})
         os.replace(temporary, path)
+    except SafetensorError as error:  # a full disk, say
+        raise OSError(f"cannot write {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -129,15 +131,14 @@ def _pack(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor):
-        tensors[place] = (
-            value.detach().cpu().contiguous().clone()
-        )  # clone: safetensors refuses tensors that share memory
+        _put(tensors, place, value.detach().cpu().contiguous().clone())  # safetensors refuses tensors that share memory
         return {"tensor": place}
     if isinstance(value, np.ndarray | np.generic):
         try:
-            tensors[place] = torch.tensor(value).contiguous()
+            tensor = torch.tensor(value).contiguous()
         except TypeError:
             raise TypeError(f"a checkpoint cannot hold {place}: an array of {value.dtype}") from None
+        _put(tensors, place, tensor)
         return {"scalar" if isinstance(value, np.generic) else "array": place}
     if isinstance(value, Mapping):  # keys keep their type: an optimiser's are ints
         return {"dict": [[_key(k, place), _pack(v, f"{place}.{k}", tensors)] for k, v in value.items()]}
@@ -147,6 +148,12 @@ def _pack(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(
         f"a checkpoint cannot hold {place}: {type(value).__name__}; use tensors, arrays, numbers, strings, dicts, lists"
     )
+
+
+def _put(tensors: dict[str, Tensor], place: str, tensor: Tensor) -> None:
+    if place in tensors:
+        raise TypeError(f"a checkpoint cannot hold {place} twice: two keys spell the same place; rename one")
+    tensors[place] = tensor
 
 
 def _key(key: Any, place: str) -> Any:

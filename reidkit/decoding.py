@@ -170,8 +170,13 @@ def _decode(path: str, size) -> np.ndarray | str:
     try:
         if os.path.getsize(path) == 0:
             return "empty file"
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image).convert("RGB")
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if opened.mode.startswith("I;16") or (opened.mode, opened.format) == ("I", "PNG"):
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # `convert` would clip at 255
+            elif opened.mode in ("I", "F"):
+                return f"pixels of 32 bits (mode {opened.mode}): save it with 8 or 16"
+            image = image.convert("RGB")
         halved = image.height >= 2 * height and image.width >= 2 * width
         image = image.resize((width, height), Image.Resampling.BOX if halved else Image.Resampling.BILINEAR)
         return np.asarray(image)

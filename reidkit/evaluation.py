@@ -221,6 +221,10 @@ def camera_pairs(
     if itself is None:
         itself = np.full(len(labels.query_pids), -1)
     itself = integers("itself", itself, len(labels.query_pids), "query")
+    if itself.min() < -1 or itself.max() >= len(gallery):
+        raise ValueError(
+            f"itself runs from {itself.min()} to {itself.max()}: gallery rows are 0 to {len(gallery) - 1}, -1 none"
+        )
 
     query_of, column_of, ahead = _count(labels, kernel, blocks, ties, itself)
     if not len(ahead):

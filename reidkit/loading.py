@@ -247,3 +247,7 @@ class Batches:
             raise ValueError(f"pixels must be (N, H, W, 3) uint8, not {shape} {self.pixels.dtype}")
         if not len(self.pids) == len(self.camids) == shape[0]:
             raise ValueError(f"{shape[0]} images, {len(self.pids)} pids and {len(self.camids)} camids: must be as many")
+        for name in ("pids", "camids"):
+            values = np.asarray(getattr(self, name))
+            if (fractions := values[~(values == np.rint(values))]).size:  # NaN too
+                raise ValueError(f"{name} must be integers, not {fractions[0]}")

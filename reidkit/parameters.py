@@ -177,6 +177,9 @@ class StrictLoader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             name = self.construct_object(key, deep=True)
+            if isinstance(name, dict | list | set):
+                problem = f"a name must be a word, not a {type(name).__name__} (an unfilled template?)"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             if name in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{name!r} stands twice", key.start_mark)
             seen.add(name)

@@ -189,6 +189,7 @@ def oxford5k(
                 f"{name} is {marks.dtype} {marks.shape}: expected bool ({len(query)}, {len(gallery)}), a row a query"
             )
     alike(query, gallery)
+    query, gallery = (x.astype(np.result_type(x.dtype, np.float32)) for x in (query, gallery))
     if (both := relevant & junk).any():
         q, g = np.argwhere(both)[0]
         raise ValueError(f"gallery image {g} is both relevant and junk for query {q} ({both.sum()} such cases)")

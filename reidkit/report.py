@@ -19,6 +19,7 @@ from reidkit import ledger
 from reidkit.gathering import Finished, Gathered, Group, gather
 from reidkit.ledger.names import shown_as
 from reidkit.outcomes import duration
+from reidkit.parameters import ParameterError
 from reidkit.results import metrics_of, write_text
 from reidkit.runs import code_hash
 
@@ -41,9 +42,14 @@ class Report:
 def write_report(out: str | Path = "runs", page: str | Path | None = None) -> Report:
     """Gather the runs under `out` into `page` (default: out/report.html) and a CSV beside it, of the same name.
 
-    Runs that cannot be shown, whatever their notebook has saved, are named on the page and do not stop it.
+    Runs that cannot be shown, whatever their notebook has saved, are named on the page and do not stop it. A
+    ParameterError for a page of another ending.
     """
     page = Path(page or Path(out) / "report.html").resolve()
+    if page.suffix != ".html" or page.is_dir():
+        raise ParameterError(
+            f"the page {page} must be a file that ends in .html: its numbers go into one in .csv beside it"
+        )
     gathered = gather(out)
     page.parent.mkdir(parents=True, exist_ok=True)
     csv = page.with_suffix(".csv")

@@ -46,6 +46,7 @@ __all__ = [
 
 KERNEL = ".kernel"  # in the folder of a run that goes on: which process is its kernel
 PROFILES = ("smoke", "demo", "long", "paper")
+PATHS = ("data_root", "oxford")  # parameters that are places
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -150,7 +151,8 @@ def prepare(
 ) -> Run:
     """Check `parameters` against the notebook and work out where their run belongs. Executes nothing.
 
-    A relative data_root counts from the working directory, the notebook's own default from the notebook's folder.
+    A relative path (data_root, 01's oxford) counts from the working directory, the notebook's own default from the
+    notebook's folder.
     Raises ParameterError; DatasetError where the dataset cannot be opened.
     """
     nb = _read(notebook)
@@ -166,15 +168,17 @@ def prepare(
     dataset = values.get("dataset")
     if "gap" in parameters and dataset not in (None, "plaza"):
         raise ParameterError(f"gap is the dial of Plaza, {dataset!r} has none: leave it out")
-    if "data_root" in declared:
-        base = Path.cwd() if "data_root" in injected else notebook.parent
-        values["data_root"] = injected["data_root"] = str((base / Path(values["data_root"]).expanduser()).resolve())
+    for name in PATHS:
+        if values.get(name):
+            base = Path.cwd() if name in injected else notebook.parent
+            values[name] = injected[name] = str((base / Path(values[name]).expanduser()).resolve())
     kept = {name: value for name, value in values.items() if name not in ("data_root", "results_path")}
     record = {
         "notebook": notebook.stem,
         "profile": values.get("profile"),
         "dataset": dataset,
         "dataset_fingerprint": fingerprint(dataset, values.get("data_root")),
+        **({"oxford_fingerprint": fingerprint("oxford5k", values["oxford"])} if values.get("oxford") else {}),
         "parameters": kept,
         "notebook_hash": _hash([[cell.cell_type, cell.metadata.get("tags", []), cell.source] for cell in nb.cells]),
         "code_hash": code_hash(),

@@ -21,6 +21,7 @@ import difflib
 import functools
 import itertools
 import json
+import math
 import os
 import statistics
 import sys
@@ -144,9 +145,9 @@ def estimate(run: Run, out: str | Path) -> Estimate:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))["run"]
             if record["profile"] == run.record["profile"]:
-                alike.append(record["seconds"])
-                if _seeds(record) == _seeds(run.record):
-                    with_as_many_seeds.append(record["seconds"])
+                seconds = float(record["seconds"])
+                alike += [seconds] if math.isfinite(seconds) else []
+                with_as_many_seeds += alike[-1:] if _seeds(record) == _seeds(run.record) else []
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not a run of ours: it says nothing
     if taken := with_as_many_seeds or alike:

@@ -417,8 +417,8 @@ def _fractions(**values: float) -> None:
 
 
 def _check(*, steps: int, precision: str, checkpoint_every: int | None) -> None:
-    if steps < 1:
-        raise ValueError(f"steps={steps}: there must be at least one optimiser step")
+    if steps < 1 or steps % 1:
+        raise ValueError(f"steps={steps}: expected a whole number of optimiser steps, at least one")
     if precision not in ("no", "bf16"):
         raise ValueError(f"precision={precision!r}: choose 'no' (float32) or 'bf16'")
     if checkpoint_every is not None and checkpoint_every < 1:

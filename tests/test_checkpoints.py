@@ -6,9 +6,11 @@ import os
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from reidkit import checkpoints
 from reidkit.checkpoints import CheckpointError, differences, load, load_weights, save, save_weights
 
 
@@ -147,3 +149,22 @@ def test_differences_are_counted_where_many():
     stored, asked = {"a": {str(i): i for i in range(10)}}, {"a": {str(i): 0 for i in range(10)}}
     assert differences(stored, asked, most=2) == ["  a.1: 1 / 0", "  a.2: 2 / 0", "  ... and 7 more"]
     assert differences(stored, stored) == []
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": {"b": torch.ones(2)}, "a.b": torch.zeros(2)}, {0: np.ones(2), "0": np.zeros(2)}]
+)
+def test_two_tensors_of_one_name_are_refused(tmp_path, value):
+    with pytest.raises(TypeError, match="two keys spell the same place"):
+        save(tmp_path / "c.safetensors", value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(OSError, match=r"cannot write .*c.safetensors: I/O error: No space left"):
+        save(tmp_path / "c.safetensors", {"step": 3})
+    assert list(tmp_path.iterdir()) == []

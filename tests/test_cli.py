@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -144,3 +145,10 @@ def test_help_needs_no_heavy_import():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "argparse" in done.stdout.split()
     assert not {"torch", "pandas", "papermill"} & set(done.stdout.split())
+
+
+def test_a_relative_cache_counts_from_here_in_every_kernel(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REIDKIT_CACHE", "my cache")
+    assert main(["report", "--runs", "runs"]) == 0
+    assert os.environ["REIDKIT_CACHE"] == str(tmp_path / "my cache")

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from reidkit.datasets import NAMES, DatasetError, ReIDDataset, cache_dir, labels, load
+from reidkit.datasets import NAMES, DatasetError, ReIDDataset, cache_dir, labels, load, load_seed
 from reidkit.datasets.base import check_counts, images_in
 
 ROOT = Path(__file__).parents[1]
@@ -206,3 +207,31 @@ def test_cache_dir_follows_the_environment(monkeypatch, tmp_path):
     assert cache_dir() == tmp_path / "here"
     monkeypatch.delenv("REIDKIT_CACHE")
     assert cache_dir() == Path.home() / ".cache" / "reidkit"
+
+
+def test_nothing_to_train_on_is_said_where_a_notebook_would_train(tmp_path):
+    layouts.folders(
+        tmp_path, {part: names for part, names in layouts.MARKET.items() if part in ("query", "bounding_box_test")}
+    )
+    assert load("folder", tmp_path).train.empty
+    with pytest.raises(DatasetError, match=r"folder in .* has no training images"):
+        load_seed("folder", tmp_path, 0)
+
+
+def test_numbers_that_no_computer_counts_to_do_not_parse(tmp_path):
+    layouts.folders(tmp_path, layouts.MARKET | {"query": ["20240131123059123456_c1s1_001051_00.jpg"]})
+    with pytest.raises(DatasetError, match="1 of 1 names do not parse: '20240131123059123456_c1s1"):
+        load("folder", tmp_path)
+
+
+def test_a_name_need_not_be_utf8_and_a_bitmap_is_looked_into(tmp_path):
+    root = layouts.folders(tmp_path, layouts.MARKET)
+    odd = os.fsencode(root / "query") + b"/0001_c1s1_caf\xe9.jpg"
+    os.rename(root / "query" / "0001_c1s1_001051_00.jpg", odd)
+    assert load("folder", root).fingerprint
+    bitmap = root / "query" / "0003_c2s1_000551_01.bmp"
+    prints = set()
+    for seed in (0, 1):
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 4, 3), dtype=np.uint8)).save(bitmap)
+        prints.add(load("folder", root).fingerprint)
+    assert len(prints) == 2

@@ -260,3 +260,15 @@ def test_a_cache_file_cut_short_by_somebody_is_made_again(frame):
     del first
     os.truncate(file, 100)
     np.testing.assert_array_equal(pixels(frame, SIZE), expected)
+
+
+def test_sixteen_bits_of_grey_become_eight(tmp_path):
+    """As thermal and depth cameras save them; Pillow's own conversion clips all above 255 to white."""
+    grey = np.linspace(0, 65535, 8).astype(np.uint16)[:, None].repeat(4, 1)
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    Image.fromarray((grey >> 8).astype(np.uint8)).save(tmp_path / "flat.png")
+    deep, flat = pixels(pd.DataFrame({"path": [tmp_path / "deep.png", tmp_path / "flat.png"]}), (8, 4))
+    np.testing.assert_array_equal(deep, flat)
+    Image.fromarray(grey.astype(np.int32)).save(tmp_path / "wide.tiff")
+    with pytest.raises(BadImages, match=r"wide.tiff: pixels of 32 bits \(mode I\)"):
+        pixels(pd.DataFrame({"path": [tmp_path / "wide.tiff"]}), (8, 4))

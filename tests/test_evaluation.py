@@ -351,6 +351,7 @@ def spoilt(value):
         ({"gallery": spoilt(np.nan)}, "gallery row 2 holds NaN or infinity"),
         ({"gallery": spoilt(np.inf)}, "gallery row 2 holds NaN or infinity"),
         ({"gallery": spoilt(1e30)}, "gallery row 2 is too large for float32"),
+        ({"gallery": np.full((4, 3), 1e-24, np.float32)}, "gallery row 0 is too small for float32"),
         ({"query": spoilt(np.nan)[1:3]}, "query row 1 holds NaN or infinity"),
         ({"gallery_camids": [0, 0, 0, 0]}, r"no valid query: none of the 2 .*\(2 matches were removed as same-camera"),
         ({"gallery_pids": [3, 4, 0, -1]}, r"\(0 matches were removed .*do the two sets share a person"),
@@ -443,6 +444,7 @@ def test_camera_pairs_equal_the_plain_loop(case, ap):
     query, gallery, *labels = case
     query_pids, gallery_pids, query_camids, gallery_camids = labels
     itself = np.arange(len(query)) - 1  # queries 1, 2, … are gallery rows 0, 1, …; query 0 is not there
+    itself = np.where(itself < len(gallery), itself, -1)
     table = [[distance(q, g, "euclidean") for g in gallery] for q in query]
     if not any(
         g != -1 and g == q and j != itself[i] for i, q in enumerate(query_pids) for j, g in enumerate(gallery_pids)
@@ -469,6 +471,9 @@ def test_camera_pairs_equal_the_plain_loop(case, ap):
 def test_camera_pairs_needs_somebody_to_find():
     with pytest.raises(ValueError, match="no query has an image of its person"):
         camera_pairs(np.ones((1, 2)), np.ones((1, 2)), [1], [1], [0], [0], itself=[0])
+    for wrong in (1, -2):
+        with pytest.raises(ValueError, match=f"itself runs from {wrong} to {wrong}: gallery rows are 0 to 0"):
+            camera_pairs(np.ones((1, 2)), np.ones((1, 2)), [1], [1], [0], [0], itself=[wrong])
     with pytest.raises(ValueError, match=r"itself has shape \(2,\), but query has length 1"):
         camera_pairs(np.ones((1, 2)), np.ones((1, 2)), [1], [1], [0], [0], itself=[0, 0])
 

@@ -237,3 +237,9 @@ def test_what_three_and_five_seeds_can_see():
     assert table.loc[(5, 2), "reproduced"] > 0.88  # with five seeds: nine times in ten
     assert table.loc[(3, 3), "reproduced"] > 0.7
     assert operating_characteristics(trials=100).equals(operating_characteristics(trials=100))
+
+
+@pytest.mark.parametrize("level", [0, 1, 95, float("nan")])
+def test_a_level_is_a_share(level):
+    with pytest.raises(LedgerError, match=r"level is .*: expected the share"):
+        judge([0.1, 0.11, 0.12], level=level)

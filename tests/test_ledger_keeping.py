@@ -153,3 +153,11 @@ def test_a_demo_run_that_make_notebooks_kept(tmp_path, frame):
     assert len(pd.concat([back, back.assign(variant="again")])) == 2 * len(back)
     save_results(tmp_path / "demo" / "03_dcaml.json", frame)
     assert committed("03_dcaml", data=tmp_path).attrs["verdicts"] is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]"])
+def test_a_kept_run_that_is_damaged_is_named(tmp_path, text):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "02_ccsc.json").write_text(text)
+    with pytest.raises(LedgerError, match=r"02_ccsc.json is no kept run"):
+        committed("02_ccsc", data=tmp_path)

@@ -207,6 +207,9 @@ def test_labels_and_sampler_may_be_replaced_between_epochs():
     pseudo.pids = pseudo.pids[:-1]
     with pytest.raises(ValueError, match="24 images, 23 pids and 24 camids"):
         pseudo.epoch(2)
+    pseudo.pids = PIDS / 2
+    with pytest.raises(ValueError, match=r"pids must be integers, not 0\.5"):
+        pseudo.epoch(2)
 
 
 def test_pixels_may_be_a_memmap_an_array_or_a_tensor(tmp_path):

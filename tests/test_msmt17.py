@@ -106,3 +106,14 @@ def test_published_counts_are_checked(tmp_path, monkeypatch):
     assert len(load("msmt17", tmp_path, train="train").train) == 2
     with pytest.raises(DatasetError, match=r"not what was published \(train images 3, not 4\)"):
         load("msmt17", tmp_path)
+
+
+def test_lists_of_other_editors(tmp_path):
+    layouts.msmt17(tmp_path)
+    file = tmp_path / "list_gallery.txt"
+    text = file.read_text()
+    file.write_text(text.replace("\n", "\r\n"), encoding="utf-8-sig")  # as Notepad saves it
+    assert len(load("msmt17", tmp_path).gallery) == 2
+    file.write_text(text, encoding="utf-16")  # as PowerShell does
+    with pytest.raises(DatasetError, match=r"list_gallery.txt is no UTF-8 text: save it as such"):
+        load("msmt17", tmp_path)

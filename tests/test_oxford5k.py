@@ -135,3 +135,32 @@ def test_a_copy_that_was_cut_short_is_refused(root, monkeypatch):
         load("oxford5k", root)
     monkeypatch.setattr(oxford5k, "PUBLISHED", {"query": (3,), "gallery": (6,)})
     load("oxford5k", root)
+
+
+def test_what_the_lists_and_boxes_say_is_in_the_fingerprint(root):
+    first = load("oxford5k", root).fingerprint
+    assert load("oxford5k", root).fingerprint == first
+    (root / "gt_files_170407" / "all_souls_1_query.txt").write_text("oxc1_all_souls_000001 1.0 2.0 7.0 9.5\n")
+    second = load("oxford5k", root).fingerprint
+    (root / "gt_files_170407" / "all_souls_2_junk.txt").write_text("oxford_001115\n")
+    assert len({first, second, load("oxford5k", root).fingerprint}) == 3
+
+
+def test_a_box_of_no_numbers_lists_that_are_no_folder_and_litter(root):
+    lists = root / "gt_files_170407"
+    (lists / "._all_souls_9_query.txt").write_bytes(b"\0")  # macOS
+    assert len(load("oxford5k", root).query) == 3
+    (lists / "all_souls_1_query.txt").write_text("oxc1_all_souls_000001 nan nan nan nan\n")
+    with pytest.raises(DatasetError, match=r"all_souls_1_query.txt: expected a name and a box"):
+        load("oxford5k", root)
+    lists.rename(root / "lost")
+    lists.touch()
+    with pytest.raises(DatasetError, match=r"none of gt_files_170407, .* is a folder"):
+        load("oxford5k", root)
+
+
+def test_a_photograph_that_was_cut_short_is_named(root):
+    path = root / "oxbuild_images" / "all_souls_000001.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DatasetError, match=r"all_souls_000001.jpg cannot be read as an image"):
+        oxford5k.pictures(load("oxford5k", root).gallery)

@@ -166,3 +166,10 @@ def test_yaml_is_strict():
         read_yaml("- 1\n", where="f")
     with pytest.raises(ParameterError, match="f, line 3: expected the node"):
         read_yaml("a: 1\nb: [\n", where="f")
+
+
+@pytest.mark.parametrize("text", ["seeds: {{ seeds }}", "? [1, 2]\n: 3"])
+def test_a_name_that_is_no_word_is_refused_with_its_line(text):
+    with pytest.raises(ParameterError, match=r"f, line 1: a name must be a word, not a (dict|list)"):
+        read_yaml(text, where="f")
+    assert parse_value("{[1]: 2}", read_parameters(CELL)["note"]) == "{[1]: 2}"

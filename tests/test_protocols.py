@@ -259,3 +259,14 @@ MARKS = np.array([[True, False]])
 def test_bad_input_of_a_protocol_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_integer_features_are_not_computed_in_their_own_bits(metric):
+    draw = np.random.default_rng(0)
+    query, gallery = draw.integers(-100, 100, (4, 8), np.int8), draw.integers(-100, 100, (20, 8), np.int8)
+    relevant, junk = draw.random((4, 20)) < 0.2, np.zeros((4, 20), bool)
+    relevant[:, 0] = True
+    of_integers = oxford5k(query, gallery, relevant, junk, metric=metric)
+    of_floats = oxford5k(query.astype(np.float32), gallery.astype(np.float32), relevant, junk, metric=metric)
+    assert of_integers.mAP == of_floats.mAP

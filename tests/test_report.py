@@ -294,3 +294,10 @@ def test_a_page_elsewhere(tmp_path, capsys):
     assert capsys.readouterr().out == f"1 finished run: {page}, {page.with_suffix('.csv')}\n"
     links = [link["href"] for link in Page(page).all("a") if link["href"].endswith(".ipynb")]
     assert links == [path.as_uri() for path in tmp_path.rglob("*.ipynb")]
+
+
+def test_a_page_of_another_ending_is_refused(tmp_path, capsys):
+    for page in (tmp_path / "page.csv", tmp_path):
+        assert main(["report", "--runs", str(tmp_path), "--out", str(page)]) == 2
+        assert f"the page {page} must be a file that ends in .html" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

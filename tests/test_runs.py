@@ -9,8 +9,10 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+import small
 
 from reidkit import runs
+from reidkit.datasets import DatasetError
 from reidkit.kernel import Progress
 from reidkit.parameters import ParameterError
 from reidkit.runs import RunError, find_notebook, prepare, run_notebook
@@ -225,6 +227,26 @@ def test_a_relative_data_root_counts_from_here_and_the_default_from_the_notebook
     assert prepare(TINY, {}, "out").injected["data_root"] == str(HERE.parent / "data")
     assert prepare(TINY, {}, "out").folder.is_relative_to(tmp_path / "out")
     assert names(tmp_path) == []  # planning writes nothing
+
+
+def test_another_place_is_looked_at_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cell = 'oxford: str = ""\nresults_path: str = ""\n'
+    notebook = small.notebook(tmp_path / "nb" / "01_small.ipynb", cell, "pass")
+    asked = []
+
+    def fingerprint(dataset, root):
+        asked.append((dataset, root))
+        return f"print of {root}" if root else None
+
+    plain = prepare(notebook, {}, "out", fingerprint=fingerprint)
+    assert "oxford_fingerprint" not in plain.record
+    told = prepare(notebook, {"oxford": "ox"}, "out", fingerprint=fingerprint)
+    assert told.injected["oxford"] == str(tmp_path / "ox")
+    assert ("oxford5k", str(tmp_path / "ox")) in asked
+    assert told.record["oxford_fingerprint"] == f"print of {tmp_path / 'ox'}"
+    with pytest.raises(DatasetError, match="Oxford5k is not in"):
+        prepare(notebook, {"oxford": "ox"}, "out")
 
 
 def test_names_of_folders_are_plain(tmp_path):

@@ -330,6 +330,7 @@ def test_objectives_that_return_something_else(returned, error, message):
     ("arguments", "message"),
     [
         ({"steps": 0}, "steps=0"),
+        ({"steps": 2.5}, "steps=2.5: expected a whole number"),
         ({"precision": "fp16"}, "precision='fp16'.*'bf16'"),
         ({"checkpoint_every": 0}, "checkpoint_every=0"),
         ({"weights": {"triplet": 1.0}}, "weights name 'triplet', but the objective returned 'id'"),

@@ -136,7 +136,7 @@ data.summary()
 # query or gallery.
 
 # %%
-data.gallery.sample(6, random_state=0).sort_index()[["pid", "camid", "seq", "frame"]]
+data.gallery.sample(6, random_state=0).sort_index().filter(["pid", "camid", "seq", "frame"])
 
 # %% [markdown]
 # Rows are people, columns are cameras. Read along a row to see what the cameras do to one person; read down a column to see why

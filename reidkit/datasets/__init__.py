@@ -42,9 +42,12 @@ def load_seed(name: str, root, seed: int, *, gap: float = 1.0, **plaza) -> ReIDD
 
     A claim about Plaza should rest on several worlds, so there a seed is a world and a training seed; a fixed data set
     is its own only world, and its seeds are training seeds. `gap` and the other arguments of `plaza.read` are Plaza's
-    alone.
+    alone. A DatasetError where there is nothing to train on.
     """
-    return load(name, root, gap=gap, world=seed, **plaza) if name == "plaza" else load(name, root)
+    data = load(name, root, gap=gap, world=seed, **plaza) if name == "plaza" else load(name, root)
+    if data.train.empty:
+        raise DatasetError(f"{name} in {data.root} has no training images, so no model can be trained on it")
+    return data
 
 
 def labels(df: pd.DataFrame) -> np.ndarray:

@@ -81,7 +81,9 @@ class ReIDDataset:
             for path, pid, camid in zip(frame["path"], frame["pid"], frame["camid"], strict=True):
                 folder, name = os.path.split(path)
                 row = f"{split} {place(folder)}/{name} {pid} {camid} {os.path.getsize(path)}\n"
-                digest.update(row.encode())
+                digest.update(row.encode("utf-8", "surrogateescape"))  # a name need not be UTF-8
+                if name.lower().endswith(".bmp"):  # whose size says nothing of what it shows
+                    digest.update(Path(path).read_bytes())
         return digest.hexdigest()[:16]
 
     def check(self) -> "ReIDDataset":
@@ -135,7 +137,12 @@ def parse(paths: list[str], pattern: re.Pattern, expected: str) -> pd.DataFrame:
     """
     paths = sorted(paths, key=lambda path: (os.path.basename(path), path))
     matches = [pattern.fullmatch(os.path.basename(path)) for path in paths]
-    bad = [path for path, match in zip(paths, matches, strict=True) if not match or not int(match["camera"])]
+    most = np.iinfo(np.int64).max
+    bad = [
+        path
+        for path, match in zip(paths, matches, strict=True)
+        if not match or not 0 < int(match["camera"]) <= most or int(match["pid"]) > most
+    ]
     if bad:
         refuse_names(os.path.dirname(bad[0]), [os.path.basename(p) for p in bad], len(paths), expected)
     columns = {
@@ -148,6 +155,14 @@ def parse(paths: list[str], pattern: re.Pattern, expected: str) -> pd.DataFrame:
         if None not in values:
             columns[extra] = [int(value) if value.isdigit() else value for value in values]
     return pd.DataFrame(columns)
+
+
+def read_list(file: Path, section: str) -> str:
+    """A benchmark's text file, UTF-8 with or without its mark. DatasetError names a file of another encoding."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DatasetError(f"{file} is no UTF-8 text: save it as such. {how_to_get(section)}") from None
 
 
 def refuse_names(place, bad: list[str], total: int, expected: str) -> NoReturn:

@@ -21,6 +21,7 @@ from .base import (
     find_folder,
     how_to_get,
     parse,
+    read_list,
     refuse_names,
     require,
 )
@@ -81,7 +82,7 @@ def _split(folder: Path, lists: tuple, part: str, files: set[str]) -> pd.DataFra
     """The images that the lists name; `files` are those in the folder `part`, and pids are the lists' own."""
     pids = {}
     for name in lists:
-        lines = [line.rsplit(maxsplit=1) for line in (folder / name).read_text().splitlines() if line.strip()]
+        lines = [line.rsplit(maxsplit=1) for line in read_list(folder / name, SECTION).splitlines() if line.strip()]
         bad = [" ".join(line) for line in lines if len(line) != 2 or not line[1].isdigit()]
         if bad:
             refuse_names(folder / name, bad, len(lines), "lines of a path and a pid")

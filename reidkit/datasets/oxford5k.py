@@ -9,16 +9,18 @@ part of the name) and the box in it that is the query, x and y of two corners in
 photographs, one name a line. Eleven landmarks have five queries each.
 """
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
-from .base import DISTRACTOR, JUNK, DatasetError, ReIDDataset, find_folder, how_to_get, images_in
+from .base import DISTRACTOR, JUNK, DatasetError, ReIDDataset, find_folder, how_to_get, images_in, read_list
 
 FOLDERS = ("oxford5k", "Oxford5k", "oxbuild", "facades")
 LISTS = ("gt_files_170407", "gt_files", "gt")
@@ -47,11 +49,22 @@ class Oxford5k(ReIDDataset):
     relevant: np.ndarray | None = None
     junk: np.ndarray | None = None
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of what every data set's fingerprint tells, and of names, boxes and lists."""
+        digest = hashlib.sha256(super().fingerprint.encode())
+        digest.update(self.query[["name", *BOX]].to_csv(index=False).encode("utf-8", "surrogateescape"))
+        for marks in (self.relevant, self.junk):
+            digest.update(np.ascontiguousarray(marks).tobytes())
+        return digest.hexdigest()[:16]
+
 
 def read(root="data") -> Oxford5k:
     """Open Oxford5k, or any folder of its layout. Raises DatasetError where lists, boxes and images do not fit."""
     folder = find_folder(root, FOLDERS, LISTS, benchmark="Oxford5k", section=SECTION)
-    lists = next(folder / name for name in LISTS if (folder / name).is_dir())
+    lists = next((folder / name for name in LISTS if (folder / name).is_dir()), None)
+    if lists is None:
+        raise DatasetError(f"Oxford5k in {folder}: none of {', '.join(LISTS)} is a folder. {how_to_get(SECTION)}")
     photographs = next(
         (folder / name for name in IMAGES if (folder / name).is_dir() and images_in(folder / name)), None
     )
@@ -59,7 +72,7 @@ def read(root="data") -> Oxford5k:
         raise DatasetError(f"Oxford5k in {folder} has lists and no images. {how_to_get(SECTION)}")
     paths = images_in(photographs)
     place = {os.path.splitext(os.path.basename(path))[0]: i for i, path in enumerate(paths)}
-    found = [(match, name) for name in sorted(os.listdir(lists)) if (match := QUERY.fullmatch(name))]
+    found = [(match, name) for name in sorted(os.listdir(lists)) if (match := QUERY.fullmatch(name)) and name[0] != "."]
     if not found:
         raise DatasetError(f"{lists} holds no …_query.txt. {how_to_get(SECTION)}")
     landmarks = {name: i for i, name in enumerate(sorted({match["landmark"] for match, _ in found}), 1)}
@@ -89,8 +102,12 @@ def pictures(frame: pd.DataFrame) -> list[np.ndarray]:
     """The images of a frame in their own sizes, cut to the box where the frame has one: (H, W, 3) uint8 each."""
     found = []
     for row in frame.to_dict("records"):
-        with Image.open(row["path"]) as image:
-            image = ImageOps.exif_transpose(image).convert("RGB")
+        try:
+            with Image.open(row["path"]) as image:
+                image = ImageOps.exif_transpose(image).convert("RGB")
+        except OSError as error:
+            raise DatasetError(f"{row['path']} cannot be read as an image: {error}") from None
+        else:
             if "left" in row:
                 left, top = max(0, round(row["left"])), max(0, round(row["top"]))
                 right, bottom = min(image.width, round(row["right"])), min(image.height, round(row["bottom"]))
@@ -102,12 +119,12 @@ def pictures(frame: pd.DataFrame) -> list[np.ndarray]:
 
 
 def _box(file: Path) -> tuple[str, list[float]]:
-    fields = file.read_text().split()
+    fields = read_list(file, SECTION).split()
     try:
         left, top, right, bottom = map(float, fields[1:])
     except ValueError:
         left = right = top = bottom = 0.0  # no box
-    if left >= right or top >= bottom:
+    if not (left < right and top < bottom):  # NaN neither
         raise DatasetError(f"{file}: expected a name and a box, x y of two corners; got {' '.join(fields)!r}")
     return fields[0].removeprefix("oxc1_"), [left, top, right, bottom]
 
@@ -115,7 +132,7 @@ def _box(file: Path) -> tuple[str, list[float]]:
 def _lines(file: Path) -> list[str]:
     if not file.exists():
         raise DatasetError(f"{file.parent} is incomplete: missing {file.name}. {how_to_get(SECTION)}")
-    return file.read_text().split()
+    return read_list(file, SECTION).split()
 
 
 def _place(name: str, place: dict[str, int], file: Path) -> int:

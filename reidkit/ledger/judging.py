@@ -68,6 +68,7 @@ def paired(
     both. Rows that failed and metrics that are not finite are left out, with the seed's other row. Raises LedgerError
     that names a missing row or metric, two rows for one seed, or seeds with nothing in common.
     """
+    _check_level(level)
     column = the_metric(results, metric)
     better, worse = (_the_one(results["variant"].unique(), name, "row") for name in (better, worse))
     if better == worse:
@@ -83,6 +84,11 @@ def paired(
     lost = sorted(set(results.loc[results["variant"].isin([better, worse]), "seed"]) - set(seeds))
     left_out = f"without seed {', '.join(map(str, lost))}, which one of the rows lacks" if lost else ""
     return Paired(better, worse, column, differences, float(mean), float(low), float(high), left_out)
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise LedgerError(f"level is {level}: expected the share of intervals that hold the truth, such as 0.95")
 
 
 def judge(differences: Sequence[float], *, level: float = 0.95, negligible: float = NEGLIGIBLE) -> str:
@@ -105,6 +111,7 @@ def judge(differences: Sequence[float], *, level: float = 0.95, negligible: floa
     differences = np.asarray(differences, dtype=np.float64)
     if differences.ndim != 1 or not differences.size or not np.isfinite(differences).all():
         raise LedgerError(f"a verdict needs finite differences, one a seed; got {differences.tolist()}")
+    _check_level(level)
     return str(_verdict(differences, level, negligible))
 
 

@@ -111,9 +111,15 @@ def committed(name: str, *, data: str | Path | None = None) -> pd.DataFrame:
     """
     if not is_committed(name, data=data):
         raise LedgerError(f"no demo run is kept as {name!r}: `make notebooks` keeps data/{DEMO}/{name}.json")
-    results = json.loads(find(f"{DEMO}/{name}.json", data).read_text(encoding="utf-8"))
-    frame = pd.DataFrame(results["rows"])
-    frame.attrs |= {"name": name, "date": results["environment"]["date"][:10]}
+    file = find(f"{DEMO}/{name}.json", data)
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+        frame = pd.DataFrame(results["rows"])
+        frame.attrs |= {"name": name, "date": results["environment"]["date"][:10]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise LedgerError(
+            f"{file} is no kept run ({type(error).__name__}: {error}); `make notebooks` makes it"
+        ) from None
     frame.attrs |= {"parameters": results.get("run", {}).get("parameters", {})}
     frame.attrs |= {"verdicts": results.get("verdicts")}
     return frame
