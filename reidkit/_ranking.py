@@ -152,9 +152,12 @@ class Plan:
     @classmethod
     def of(cls, query: np.ndarray, gallery: np.ndarray, keep: np.ndarray, metric: str) -> Plan:
         dtype = np.result_type(query.dtype, np.float32)  # float16 and small integers are computed in float32
-        survey(query, "query", dtype)
+        of_query, _ = survey(query, "query", dtype)
         norms2, prints = survey(gallery, "gallery", dtype)
-        norms2, cosine = norms2[keep], metric == "cosine"
+        if cosine := metric == "cosine":
+            directed(query, "query", of_query)
+            directed(gallery, "gallery", norms2)
+        norms2 = norms2[keep]
         zeros = np.zeros_like(norms2)
         weights = np.divide(-1, np.sqrt(norms2), out=zeros, where=norms2 > 0) if cosine else norms2 / 2
         return cls(dtype, cosine, weights, *duplicates(gallery, keep, prints[keep]))
@@ -243,13 +246,6 @@ def survey(features: np.ndarray, name: str, dtype) -> tuple[np.ndarray, np.ndarr
         with np.errstate(over="ignore", invalid="ignore"):
             np.einsum("ij,ij->i", tile, tile, out=norms2[a:b])
         prints[a:b] = np.add.reduce(tile.view(bits), axis=1, dtype=bits)
-    small = np.flatnonzero(norms2 < np.finfo(dtype).tiny)  # zero, it should be
-    for a, b, tile in tiles(features, small, dtype, SURVEY_BYTES):
-        if tile.any():
-            row = small[a:b][tile.any(1)][0]
-            raise ValueError(
-                f"{name} row {row} is too small for {np.dtype(dtype)}: its squared norm underflows; rescale"
-            )
     bad = np.flatnonzero(~np.isfinite(norms2))
     if bad.size and np.isfinite(features[bad[0]]).all():
         raise ValueError(f"{name} row {bad[0]} is too large for {np.dtype(dtype)}: its squared norm overflows; rescale")
@@ -259,6 +255,15 @@ def survey(features: np.ndarray, name: str, dtype) -> tuple[np.ndarray, np.ndarr
             "it has no place in a ranking; look for a diverged training or a division by zero"
         )
     return norms2, prints
+
+
+def directed(features: np.ndarray, name: str, norms2: np.ndarray) -> None:
+    """Refuse a row that has a direction, as the cosine asks for, and too small a norm to find it."""
+    small = np.flatnonzero(norms2 < np.finfo(norms2.dtype).tiny)  # zero vectors, that should mean
+    for a, b, tile in tiles(features, small, norms2.dtype, SURVEY_BYTES):
+        if tile.any():
+            row = small[a:b][tile.any(1)][0]
+            raise ValueError(f"{name} row {row} is too small for {norms2.dtype}: its squared norm underflows; rescale")
 
 
 def duplicates(features: np.ndarray, keep: np.ndarray, prints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

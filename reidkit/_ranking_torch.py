@@ -75,7 +75,11 @@ def top(distances: torch.Tensor, k: int) -> np.ndarray:
 def _nearest(found: torch.Tensor, k: int) -> torch.Tensor:
     """The k smallest of each row, smallest first, (b, k); equal ones by column, which ``topk`` does not promise."""
     farthest = found.topk(k, dim=1, largest=False).values.amax(1, keepdim=True)
-    rows, columns = (found <= farthest).nonzero(as_tuple=True)  # k of each row, or more where some are equal
+    near = found <= farthest  # k of each row, or more where some are equal
+    if near.sum() > 4 * k * len(found):  # nearly all are, in a collapsed model: their pairs would take more memory
+        parts = found.split(max(1, len(found) // 16))
+        return torch.cat([part.sort(dim=1, stable=True).indices[:, :k] for part in parts])
+    rows, columns = near.nonzero(as_tuple=True)
     order = found[rows, columns].argsort(stable=True)
     order = order[rows[order].argsort(stable=True)]  # row by row, by distance, by column
     first = torch.searchsorted(rows, torch.arange(len(found), device=rows.device))  # where each row begins

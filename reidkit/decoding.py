@@ -15,13 +15,15 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from .datasets import cache_dir
+from .datasets.base import rgb
 from .progress import bar
 
 __all__ = ["BadImages", "pixels"]
 
+RULES = b"2"  # of decoding: what other rules have decoded is decoded again
 CHUNK = 64  # images decoded between two writes: bounds the memory
 WORTH_A_PROCESS = 10_000  # images; fewer are decoded before another worker process has started
 
@@ -59,11 +61,11 @@ def _content(path: str, *_state: int) -> bytes:
 def pixels(frame, size=(256, 128), *, cache=None, workers=None, progress=True) -> np.memmap:
     """The images of a split as one array: decoded once, then memory-mapped from a cache.
 
-    Each file is decoded to RGB, turned upright as its EXIF orientation says, and resized to `size`: by the mean of
-    the covered area (PIL's BOX) where both sides shrink to half or less, bilinearly otherwise. The cache file is
-    named by the content of the image files, in the order of the rows, and the size: a folder that moved is found
-    again, a changed image is not mistaken for the old one. It appears whole or not at all, and several processes may
-    write it at once.
+    Each file is decoded to RGB, turned upright as its EXIF orientation says (of 16-bit grey the upper 8 bits; 32 bits
+    are refused), and resized to `size`: by the mean of the covered area (PIL's BOX) where both sides shrink to half or
+    less, bilinearly otherwise. The cache file is named by the content of the image files, in the order of the rows, and
+    the size: a folder that moved is found again, a changed image is not mistaken for the old one. It appears whole or
+    not at all, and several processes may write it at once.
 
     Parameters
     ----------
@@ -112,7 +114,7 @@ def pixels(frame, size=(256, 128), *, cache=None, workers=None, progress=True) -
     def place() -> tuple[Path, tuple]:
         """Where the images that are not known to be bad belong, and their shape."""
         good = [contents[path] for path in paths if path not in reasons]
-        key = hashlib.blake2b(b"".join(good), digest_size=16).hexdigest()
+        key = hashlib.blake2b(b"".join([RULES, *good]), digest_size=16).hexdigest()
         return folder / f"{key}-{height}x{width}.u8", (len(good), height, width, 3)
 
     file, shape = place()
@@ -171,12 +173,7 @@ def _decode(path: str, size) -> np.ndarray | str:
         if os.path.getsize(path) == 0:
             return "empty file"
         with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if opened.mode.startswith("I;16") or (opened.mode, opened.format) == ("I", "PNG"):
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # `convert` would clip at 255
-            elif opened.mode in ("I", "F"):
-                return f"pixels of 32 bits (mode {opened.mode}): save it with 8 or 16"
-            image = image.convert("RGB")
+            image = rgb(opened)
         halved = image.height >= 2 * height and image.width >= 2 * width
         image = image.resize((width, height), Image.Resampling.BOX if halved else Image.Resampling.BILINEAR)
         return np.asarray(image)

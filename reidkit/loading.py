@@ -249,5 +249,7 @@ class Batches:
             raise ValueError(f"{shape[0]} images, {len(self.pids)} pids and {len(self.camids)} camids: must be as many")
         for name in ("pids", "camids"):
             values = np.asarray(getattr(self, name))
-            if (fractions := values[~(values == np.rint(values))]).size:  # NaN too
-                raise ValueError(f"{name} must be integers, not {fractions[0]}")
+            with np.errstate(invalid="ignore"):  # NaN and infinity become numbers that they do not equal
+                other = values[values.astype(np.int64) != values]
+            if other.size:
+                raise ValueError(f"{name} must be integers, not {other[0]}")

@@ -164,7 +164,7 @@ def oxford5k(
     under the precision-recall curve by trapezoids, with precision 1 before the first place.
 
     Args:
-        query, gallery: (Q, d), (G, d) features.
+        query, gallery: (Q, d), (G, d) features of the same dtype.
         relevant, junk: (Q, G) bool, such as ``load("oxford5k").relevant``: what each query's lists say of each image.
         metric, ap, ties: as in :func:`~reidkit.evaluation.evaluate`.
 
@@ -189,7 +189,7 @@ def oxford5k(
                 f"{name} is {marks.dtype} {marks.shape}: expected bool ({len(query)}, {len(gallery)}), a row a query"
             )
     alike(query, gallery)
-    query, gallery = (x.astype(np.result_type(x.dtype, np.float32)) for x in (query, gallery))
+    query, gallery = (x.astype(np.result_type(x.dtype, np.float32), copy=False) for x in (query, gallery))
     if (both := relevant & junk).any():
         q, g = np.argwhere(both)[0]
         raise ValueError(f"gallery image {g} is both relevant and junk for query {q} ({both.sum()} such cases)")

@@ -26,7 +26,7 @@ import numpy as np
 from scipy.sparse import csc_array, csr_array
 from tqdm import tqdm
 
-from reidkit._ranking import alike, array, choice, matrix_of, positive, survey
+from reidkit._ranking import alike, array, choice, directed, matrix_of, positive, survey
 from reidkit.jaccard import encode, shared_weight
 from reidkit.progress import bar
 
@@ -201,7 +201,11 @@ class Images:
     @classmethod
     def of(cls, query: np.ndarray, gallery: np.ndarray, metric: str) -> Images:
         dtype = np.result_type(query.dtype, np.float32)
-        square = np.concatenate([survey(x, name, dtype)[0] for x, name in ((query, "query"), (gallery, "gallery"))])
+        of_query, of_gallery = survey(query, "query", dtype)[0], survey(gallery, "gallery", dtype)[0]
+        if metric == "cosine":
+            directed(query, "query", of_query)
+            directed(gallery, "gallery", of_gallery)
+        square = np.concatenate([of_query, of_gallery])
         if metric == "euclidean":
             return cls(query, gallery, dtype, square, np.ones_like(square))
         scale = np.divide(1, np.sqrt(square), out=np.zeros_like(square), where=square > 0)

@@ -46,7 +46,6 @@ __all__ = [
 
 KERNEL = ".kernel"  # in the folder of a run that goes on: which process is its kernel
 PROFILES = ("smoke", "demo", "long", "paper")
-PATHS = ("data_root", "oxford")  # parameters that are places
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -168,17 +167,17 @@ def prepare(
     dataset = values.get("dataset")
     if "gap" in parameters and dataset not in (None, "plaza"):
         raise ParameterError(f"gap is the dial of Plaza, {dataset!r} has none: leave it out")
-    for name in PATHS:
-        if values.get(name):
-            base = Path.cwd() if name in injected else notebook.parent
-            values[name] = injected[name] = str((base / Path(values[name]).expanduser()).resolve())
-    kept = {name: value for name, value in values.items() if name not in ("data_root", "results_path")}
+    places = [name for name in ("data_root", "oxford") if name in values and (values[name] or name == "data_root")]
+    for name in places:
+        base = Path.cwd() if name in injected else notebook.parent
+        values[name] = injected[name] = str((base / Path(values[name]).expanduser()).resolve())
+    kept = {name: value for name, value in values.items() if name not in (*places, "results_path")}
     record = {
         "notebook": notebook.stem,
         "profile": values.get("profile"),
         "dataset": dataset,
         "dataset_fingerprint": fingerprint(dataset, values.get("data_root")),
-        **({"oxford_fingerprint": fingerprint("oxford5k", values["oxford"])} if values.get("oxford") else {}),
+        **({"oxford_fingerprint": fingerprint("oxford5k", values["oxford"])} if "oxford" in places else {}),
         "parameters": kept,
         "notebook_hash": _hash([[cell.cell_type, cell.metadata.get("tags", []), cell.source] for cell in nb.cells]),
         "code_hash": code_hash(),

@@ -145,9 +145,11 @@ def estimate(run: Run, out: str | Path) -> Estimate:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))["run"]
             if record["profile"] == run.record["profile"]:
-                seconds = float(record["seconds"])
-                alike += [seconds] if math.isfinite(seconds) else []
-                with_as_many_seeds += alike[-1:] if _seeds(record) == _seeds(run.record) else []
+                if not math.isfinite(seconds := float(record["seconds"])):
+                    continue
+                alike.append(seconds)
+                if _seeds(record) == _seeds(run.record):
+                    with_as_many_seeds.append(seconds)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not a run of ours: it says nothing
     if taken := with_as_many_seeds or alike:

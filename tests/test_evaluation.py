@@ -351,7 +351,7 @@ def spoilt(value):
         ({"gallery": spoilt(np.nan)}, "gallery row 2 holds NaN or infinity"),
         ({"gallery": spoilt(np.inf)}, "gallery row 2 holds NaN or infinity"),
         ({"gallery": spoilt(1e30)}, "gallery row 2 is too large for float32"),
-        ({"gallery": np.full((4, 3), 1e-24, np.float32)}, "gallery row 0 is too small for float32"),
+        ({"gallery": spoilt(1e-24) * np.float32(1e-24)}, "gallery row 0 is too small for float32"),
         ({"query": spoilt(np.nan)[1:3]}, "query row 1 holds NaN or infinity"),
         ({"gallery_camids": [0, 0, 0, 0]}, r"no valid query: none of the 2 .*\(2 matches were removed as same-camera"),
         ({"gallery_pids": [3, 4, 0, -1]}, r"\(0 matches were removed .*do the two sets share a person"),

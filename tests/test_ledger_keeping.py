@@ -155,7 +155,7 @@ def test_a_demo_run_that_make_notebooks_kept(tmp_path, frame):
     assert committed("03_dcaml", data=tmp_path).attrs["verdicts"] is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", "[]"])
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"rows": [], "environment": {"date": "2026"}, "run": null}'])
 def test_a_kept_run_that_is_damaged_is_named(tmp_path, text):
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "02_ccsc.json").write_text(text)

@@ -207,9 +207,16 @@ def test_labels_and_sampler_may_be_replaced_between_epochs():
     pseudo.pids = pseudo.pids[:-1]
     with pytest.raises(ValueError, match="24 images, 23 pids and 24 camids"):
         pseudo.epoch(2)
-    pseudo.pids = PIDS / 2
-    with pytest.raises(ValueError, match=r"pids must be integers, not 0\.5"):
-        pseudo.epoch(2)
+    for wrong, words in (
+        (PIDS / 2, r"0\.5"),
+        (np.where(PIDS, PIDS, np.nan), "nan"),
+        (np.where(PIDS, PIDS, np.inf), "inf"),
+    ):
+        pseudo.pids = wrong
+        with pytest.raises(ValueError, match=f"pids must be integers, not {words}"):
+            pseudo.epoch(2)
+    pseudo.pids = PIDS.astype(object)  # a column of several kinds, say
+    pseudo.epoch(2)
 
 
 def test_pixels_may_be_a_memmap_an_array_or_a_tensor(tmp_path):

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 import pandas as pd
+from PIL import Image, ImageOps
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 JUNK, DISTRACTOR = -1, 0  # the two pids of Market-1501 that are no person
@@ -74,7 +75,8 @@ class ReIDDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits of name, protocol, and every image's place, split, labels and size in bytes."""
+        """16 hex digits of name, protocol, and every image's place, split, labels and size in bytes; of a bitmap, whose
+        size says nothing, all bytes."""
         digest = hashlib.sha256(repr((self.name, sorted(self.protocol.items()))).encode())
         place = cache(lambda folder: os.path.relpath(folder, self.root).replace(os.sep, "/"))
         for split, frame in self.splits.items():
@@ -82,7 +84,7 @@ class ReIDDataset:
                 folder, name = os.path.split(path)
                 row = f"{split} {place(folder)}/{name} {pid} {camid} {os.path.getsize(path)}\n"
                 digest.update(row.encode("utf-8", "surrogateescape"))  # a name need not be UTF-8
-                if name.lower().endswith(".bmp"):  # whose size says nothing of what it shows
+                if name.lower().endswith(".bmp"):
                     digest.update(Path(path).read_bytes())
         return digest.hexdigest()[:16]
 
@@ -117,6 +119,17 @@ class ReIDDataset:
         rows = self.summary().iterrows()
         splits = ", ".join(f"{split} {row.images:,} images of {row.identities:,}" for split, row in rows)
         return f"<{self._title}: {splits}; {self.root}>"
+
+
+def rgb(opened: Image.Image) -> Image.Image:
+    """An image file, upright as its EXIF orientation says, as 8-bit RGB; of 16 bits of grey, as thermal and depth
+    cameras have them, the upper 8. ValueError for 32 bits, whose range only their maker knows."""
+    image = ImageOps.exif_transpose(opened)
+    if opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM")):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # `convert` would clip at 255
+    elif opened.mode in ("I", "F"):
+        raise ValueError(f"pixels of 32 bits (mode {opened.mode}): save it with 8 or 16")
+    return image.convert("RGB")
 
 
 def images_in(folder: Path) -> list[str]:

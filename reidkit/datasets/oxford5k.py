@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import Image
 
-from .base import DISTRACTOR, JUNK, DatasetError, ReIDDataset, find_folder, how_to_get, images_in, read_list
+from .base import DISTRACTOR, JUNK, DatasetError, ReIDDataset, find_folder, how_to_get, images_in, read_list, rgb
 
 FOLDERS = ("oxford5k", "Oxford5k", "oxbuild", "facades")
 LISTS = ("gt_files_170407", "gt_files", "gt")
@@ -55,7 +55,7 @@ class Oxford5k(ReIDDataset):
         digest = hashlib.sha256(super().fingerprint.encode())
         digest.update(self.query[["name", *BOX]].to_csv(index=False).encode("utf-8", "surrogateescape"))
         for marks in (self.relevant, self.junk):
-            digest.update(np.ascontiguousarray(marks).tobytes())
+            digest.update(repr(None if marks is None else marks.tolist()).encode())
         return digest.hexdigest()[:16]
 
 
@@ -104,17 +104,16 @@ def pictures(frame: pd.DataFrame) -> list[np.ndarray]:
     for row in frame.to_dict("records"):
         try:
             with Image.open(row["path"]) as image:
-                image = ImageOps.exif_transpose(image).convert("RGB")
-        except OSError as error:
+                image = rgb(image)
+        except (OSError, ValueError) as error:
             raise DatasetError(f"{row['path']} cannot be read as an image: {error}") from None
-        else:
-            if "left" in row:
-                left, top = max(0, round(row["left"])), max(0, round(row["top"]))
-                right, bottom = min(image.width, round(row["right"])), min(image.height, round(row["bottom"]))
-                if left >= right or top >= bottom:
-                    raise DatasetError(f"{row['path']}: the box of {row['name']} lies outside the image")
-                image = image.crop((left, top, right, bottom))
-            found.append(np.asarray(image))
+        if "left" in row:
+            left, top = max(0, round(row["left"])), max(0, round(row["top"]))
+            right, bottom = min(image.width, round(row["right"])), min(image.height, round(row["bottom"]))
+            if left >= right or top >= bottom:
+                raise DatasetError(f"{row['path']}: the box of {row['name']} lies outside the image")
+            image = image.crop((left, top, right, bottom))
+        found.append(np.asarray(image))
     return found
 
 

@@ -116,11 +116,11 @@ def committed(name: str, *, data: str | Path | None = None) -> pd.DataFrame:
         results = json.loads(file.read_text(encoding="utf-8"))
         frame = pd.DataFrame(results["rows"])
         frame.attrs |= {"name": name, "date": results["environment"]["date"][:10]}
-    except (ValueError, KeyError, TypeError) as error:
+        frame.attrs |= {"parameters": results.get("run", {}).get("parameters", {})}
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise LedgerError(
             f"{file} is no kept run ({type(error).__name__}: {error}); `make notebooks` makes it"
         ) from None
-    frame.attrs |= {"parameters": results.get("run", {}).get("parameters", {})}
     frame.attrs |= {"verdicts": results.get("verdicts")}
     return frame
 
