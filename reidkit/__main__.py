@@ -36,9 +36,10 @@ def main(argv: list[str] | None = None) -> int:
     except (ParameterError, DatasetError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         return _complain(args, error, 2)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        why = "the disk is full; free some space and call again: what is finished is kept" if full else error
-        return _complain(args, why, 1)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _complain(args, error, 1)
+        where = f" at {error.filename}" if error.filename else ""
+        return _complain(args, f"the disk is full{where}; free some space and call again: what is finished is kept", 1)
     except KeyboardInterrupt:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # else it tells of the cell that nobody waits for now
         return _complain(args, "interrupted; nothing half-done is taken for done", 130)

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from reidkit import report
 from reidkit.__main__ import main
 
 HERE = Path(__file__).parent / "notebooks"
@@ -152,3 +154,16 @@ def test_a_relative_cache_counts_from_here_in_every_kernel(tmp_path, monkeypatch
     monkeypatch.setenv("REIDKIT_CACHE", "my cache")
     assert main(["report", "--runs", "runs"]) == 0
     assert os.environ["REIDKIT_CACHE"] == str(tmp_path / "my cache")
+
+
+@pytest.mark.parametrize(
+    ("place", "words"), [(("runs/x",), "the disk is full at runs/x; free"), ((), "the disk is full; free")]
+)
+def test_a_full_disk_is_one_line_that_says_what_to_do(monkeypatch, capsys, place, words):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", *place)
+
+    monkeypatch.setattr(report, "write_report", full)
+    assert main(["report"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line

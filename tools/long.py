@@ -28,9 +28,8 @@ def rows_of(results: list[dict]) -> pd.DataFrame:
 
 def one_of(what: str, values: list) -> None:
     if len(different := sorted(set(values))) > 1:
-        raise SystemExit(
-            f"these runs have more than one {what}: {'; '.join(different)}; a stored table says one of all rows"
-        )
+        told = "; ".join(different)
+        raise SystemExit(f"these runs have more than one {what}: {told}; a stored table has one: leave the others out")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -96,7 +96,7 @@ def cosines(features: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Cosine similarities of pairs of rows, (N, d) and twice (M,) int64 -> (M,); a zero vector has similarity 0 to all,
     and no gradient."""
     lengths = torch.linalg.vector_norm(features, dim=1)  # (N,)
-    lengths = lengths.masked_fill(lengths < EPS, torch.inf)  # so that no gradient reaches a zero vector either
+    lengths = lengths.masked_fill(lengths <= EPS, torch.inf)  # so that no gradient reaches a zero vector either
     products = (features.index_select(0, first) * features.index_select(0, second)).sum(1)  # (M,)
     return products / lengths[first] / lengths[second]
 
