@@ -48,9 +48,9 @@ lint: setup
 lab: setup ## JupyterLab on notebooks/
 	@.venv/bin/jupyter lab --notebook-dir=notebooks
 
-notebooks: setup ## run every notebook (demo) and keep the outputs in notebooks/
-	@$(PY) -m reidkit run all --profile demo --out $(OUT)
-	@$(PY) tools/committed.py keep --runs $(OUT)
+notebooks: setup ## run every notebook (demo) and keep the outputs in notebooks/ (NOTEBOOKS=07: that one)
+	@$(PY) -m reidkit run $(NOTEBOOKS) --profile demo --out $(OUT)
+	@$(PY) tools/committed.py keep $(NOTEBOOKS) --runs $(OUT)
 
 verify: setup ## run every notebook anew and compare its numbers with the committed ones
 	@rm -rf $(OUT)/verify

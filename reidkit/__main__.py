@@ -107,6 +107,8 @@ def run(args) -> int:
         print(f"{plan.notebook.stem}: finished in {duration(time.monotonic() - started)}: {short(plan.folder)}")
     else:
         print(f"{plan.notebook.stem}: finished before (--force runs it again): {short(plan.folder)}")
+    if lacks := plan.lacks:
+        print(f"    {lacks}")
     return 0
 
 
@@ -274,6 +276,8 @@ def report(args) -> int:
     runs = f"{written.finished} finished run" + "s" * (written.finished != 1)
     failed = f", {written.failed} failed" if written.failed else ""
     print(f"{runs}{failed}: {short(written.page)}, {short(written.csv)}")
+    if written.unreadable:
+        print(f"    {written.unreadable} cannot be read: the page says why")
     return 0
 
 

@@ -4,7 +4,8 @@ The one place where the wings meet, as in a notebook: a model is trained on a sp
 features are judged (the science), a dict of metrics comes out (for the desk).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from torch import nn
 
 from reidkit.datasets import ReIDDataset, labels
 from reidkit.embedding import embed, silhouettes
-from reidkit.evaluation import camera_bias, evaluate
+from reidkit.evaluation import camera_bias, evaluate, ranked
 from reidkit.loading import Augment, Batches, pixels
 from reidkit.models import Backbone, resnet50, small_resnet
 from reidkit.pretrained import stand_in
@@ -124,3 +125,35 @@ def chosen_by_ap(ap: np.ndarray, shares: Sequence[float] = (0.0, 0.5, 1.0)) -> n
     easiest); queries without a match are left out."""
     order = np.argsort(ap, kind="stable")[: int(np.isfinite(ap).sum())]  # NaN sorts last
     return order[[round(share * (len(order) - 1)) for share in shares]]
+
+
+def chosen_by_gain(before: np.ndarray, after: np.ndarray, *, best: int = 3, worst: int = 1) -> list[int]:
+    """Queries chosen by a rule that looks both ways: the `best` whose average precision gains most from `before` to
+    `after`, then the `worst` that lose most; a query without a match counts as neither."""
+    order = np.argsort(np.nan_to_num(after - before), kind="stable").tolist()
+    return [*order[::-1][:best], *order[:worst]]
+
+
+def side_by_side(
+    features: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    data: ReIDDataset,
+    queries: Sequence[int],
+    *,
+    k: int = 5,
+    metric: str = "cosine",
+) -> dict[str, Any]:
+    """What several models rank first for the same queries, as `plots.ranked_lists(**side_by_side(…))` wants it.
+
+    features  {model: (query (Q, d), gallery (G, d))}
+    queries   rows of the query split
+    k         how many images each; fewer where the gallery ends
+    """
+    lists = {name: ranked(*pair, *known(data), k=k, metric=metric) for name, pair in features.items()}
+    return {
+        "query_images": pixels(data.query, (128, 64))[queries],
+        "gallery_images": pixels(data.gallery, (128, 64)),
+        "ranking": {name: found.indices[queries] for name, found in lists.items()},
+        "relevant": {name: found.relevant[queries] for name, found in lists.items()},
+        "query_camids": data.query.camid.iloc[queries],
+        "gallery_camids": data.gallery.camid,
+    }

@@ -55,7 +55,11 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
 
     Raises CheckpointError (what differs, name by name) or FileNotFoundError.
     """
-    tensors, _ = _read(Path(path))
+    tensors, metadata = _read(Path(path))
+    if metadata.get("format") == FORMAT:
+        raise CheckpointError(
+            f"{path} is a checkpoint of a run, not weights alone: its model's are load(path)['model']"
+        )
     lines = differences(signature(tensors), signature(model.state_dict()))
     if lines:
         raise CheckpointError(f"{path} does not fit this model (file / model):\n" + "\n".join(lines))

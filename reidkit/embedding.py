@@ -150,7 +150,9 @@ def _run(model, pixels, function, batch_size, device, progress) -> np.ndarray:
     """`function` of the normalised images, batch by batch and rank by rank, as one float32 array."""
     if getattr(pixels, "dtype", None) != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or not len(pixels):
         what = f"{getattr(pixels, 'dtype', type(pixels))} {getattr(pixels, 'shape', '')}"
-        raise ValueError(f"pixels are {what}: expected uint8 (N, H, W, 3) with N >= 1, as loading.pixels gives them")
+        raise ValueError(
+            f"pixels are {what}: expected uint8 (N, H, W, 3), N >= 1, in a NumPy array, as loading.pixels gives them"
+        )
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: expected at least 1")
     here = world(device)

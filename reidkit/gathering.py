@@ -87,7 +87,7 @@ class Group:
                     raise ValueError(f"no column {missing[0]!r}")
                 saved[numbers] = saved[numbers].apply(pd.to_numeric).astype(dict.fromkeys(numbers[1:], float))
                 for paper in saved["paper"].unique():
-                    ledger.reported(paper), ledger.claims(paper)  # a paper that nobody knows is said
+                    ledger.claims(paper)  # a paper that nobody knows is said
                 return dict(list(saved.groupby("paper", sort=False))), ""
             if not {"variant", "seed"} <= set(self.frame.columns):
                 return {}, ""

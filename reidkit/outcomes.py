@@ -13,7 +13,8 @@ RAN, FAILED, SKIPPED = "ran", "failed", "skipped"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `ran`, `failed` (`error` says why) or `skipped`, for it was finished before."""
+    """How a run ended: `ran`, `failed` or `skipped`, for it was finished before. `error` says why it failed, or which
+    rows of a finished run did."""
 
     run: Run
     state: str
@@ -32,7 +33,8 @@ def attempt(run: Run, **options) -> Outcome:
     """`execute` a run; a failure is an outcome. Only an interrupt goes through."""
     started = time.monotonic()
     try:
-        state, error = (RAN if execute(run, **options) else SKIPPED), ""
+        state = RAN if execute(run, **options) else SKIPPED
+        error = run.lacks
     except (RunError, ParameterError, OSError) as failure:  # the notebook; its file; a full disk
         state, error = FAILED, str(failure)
     return Outcome(run, state, time.monotonic() - started, error)

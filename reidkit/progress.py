@@ -3,12 +3,15 @@
 A notebook's widget bar stays in the saved file as a dead view at 0 %; a text bar on stderr as all that it ever wrote.
 Here a notebook's bar is one output, rewritten in place and empty at the end, so that a stored notebook is the same
 after every run. Nothing is shown where stderr is not a terminal, or where TQDM_DISABLE is set (worker processes).
+
+And prose that a notebook prints, between words and not through them.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import textwrap
 
 from tqdm import tqdm
 
@@ -22,6 +25,14 @@ def bar(total: int, desc: str, unit: str, *, show: bool = True, initial: int = 0
     if not _in_kernel():
         return tqdm(**where, disable=None)  # None: only where stderr is a terminal
     return tqdm(**where, file=_Line(), mininterval=0.5, ncols=100, disable=False)
+
+
+def tell(*words: object) -> None:
+    """Print prose in lines of at most 100 characters, broken between words: JupyterLab breaks a longer line anywhere,
+    in the middle of a number too. Lines of their own stay so, and what is indented stays indented."""
+    for line in " ".join(map(str, words)).split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        print(textwrap.fill(line, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))
 
 
 def _in_kernel() -> bool:

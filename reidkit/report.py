@@ -21,7 +21,7 @@ from reidkit.ledger.names import shown_as
 from reidkit.outcomes import duration
 from reidkit.parameters import ParameterError
 from reidkit.results import metrics_of, write_text
-from reidkit.runs import code_hash
+from reidkit.runs import code_hash, failed_rows
 
 CSV_COLUMNS = (
     *("kind", "notebook", "paper", "dataset", "profile", "parameters", "code", "date"),
@@ -37,6 +37,7 @@ class Report:
     csv: Path
     finished: int
     failed: int
+    unreadable: int
 
 
 def write_report(out: str | Path = "runs", page: str | Path | None = None) -> Report:
@@ -70,7 +71,7 @@ def write_report(out: str | Path = "runs", page: str | Path | None = None) -> Re
     )
     write_text(csv, pd.DataFrame(rows, columns=CSV_COLUMNS).to_csv(index=False, float_format="%.6g"))
     write_text(page, _render(gathered, sections, here, page.parent))
-    return Report(page, csv, len(gathered.finished), len(gathered.failed))
+    return Report(page, csv, len(gathered.finished), len(gathered.failed), len(gathered.unreadable))
 
 
 # tables ---------------------------------------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ def ours(group: Group) -> pd.DataFrame:
 
 def printed_on(group: Group, paper: str) -> list[str]:
     """The data sets whose printed numbers stand beside ours: the same one, else those of the paper's claims."""
-    printed = set(ledger.reported(paper)["dataset"])
+    printed = set(_as_printed(paper)["dataset"])
     if group.record["dataset"] in printed:
         return [group.record["dataset"]]
     return [dataset for dataset in ledger.claims(paper)["dataset"].unique() if dataset in printed]
@@ -139,8 +140,9 @@ def _printed(paper: str, datasets: Sequence[str]) -> dict[tuple[str, str], list[
 
 
 def _as_printed(paper: str) -> pd.DataFrame:
-    """The paper's numbers, without those of a special setting."""
-    printed = ledger.reported(paper)
+    """The paper's numbers, without those of a special setting; none of a paper that has claims only."""
+    printed = ledger.reported()
+    printed = printed[printed["paper"] == paper]
     return printed[printed["setting"] == ""] if "setting" in printed else printed
 
 
@@ -258,6 +260,7 @@ def _render(gathered: Gathered, sections: Sequence[tuple[Group, dict]], here: st
 def _section(group: Group, here: str, base: Path) -> dict:
     run = group.runs[-1]
     verdicts, note = group.verdicts
+    lacking = [lacks for each in group.runs if (lacks := failed_rows(each.results))]
     papers = [
         {"name": paper, "beside": _beside(group, paper), "verdicts": _html(ledger.show(verdict))}
         for paper, verdict in verdicts.items()
@@ -272,6 +275,7 @@ def _section(group: Group, here: str, base: Path) -> dict:
         "table": _wide(group),
         "papers": papers,
         "note": note,
+        "lacking": "; ".join(lacking),
         "pictures": pictures(run.notebook) if group.newest else [],
         "pictured": run.folder.name if len(group.runs) > 1 else "",
         "sections": {name: duration(seconds) for name, seconds in (run.results.get("sections") or {}).items()},

@@ -67,6 +67,12 @@ class Run:
         return (self.folder / "results.json").is_file()
 
     @property
+    def lacks(self) -> str:
+        """Which rows of the finished run failed, in words; "" where all stand."""
+        results = _saved(self.folder / "results.json")
+        return failed_rows(results) if isinstance(results, dict) else ""
+
+    @property
     def failed_folder(self) -> Path:
         return self.folder.with_name(self.folder.name + ".failed")
 
@@ -172,10 +178,13 @@ def prepare(
         base = Path.cwd() if name in injected else notebook.parent
         values[name] = injected[name] = str((base / Path(values[name]).expanduser()).resolve())
     kept = {name: value for name, value in values.items() if name not in (*places, "results_path")}
+    if dataset not in (None, "plaza"):
+        kept.pop("gap", None)  # the dial of Plaza: of other data it says nothing
+    own = Path(values["data_root"]).name if dataset == "folder" else ""  # one's own folders are told apart by name
     record = {
         "notebook": notebook.stem,
         "profile": values.get("profile"),
-        "dataset": dataset,
+        "dataset": f"{dataset}: {own}" if own else dataset,
         "dataset_fingerprint": fingerprint(dataset, values.get("data_root")),
         **({"oxford_fingerprint": fingerprint("oxford5k", values["oxford"])} if "oxford" in places else {}),
         "parameters": kept,
@@ -189,6 +198,7 @@ def prepare(
         if name == "profile" or (name != "dataset" and value != declared[name].default)
     }
     words = [f"{name}={_word(value)}" for name, value in named.items()]
+    words += [f"data_root={_word(own)}"] if own else []
     readable = "__".join([_word(dataset or "run"), *words])[:120]
     folder = Path(out).resolve() / notebook.stem / f"{readable}__{_hash(record)[:8]}"
     return Run(notebook, injected, record, folder)
@@ -275,7 +285,6 @@ def _execute_in(part: Path, run: Run, progress: bool, shown: Callable[[str], Non
                 resources={"metadata": {"path": str(run.notebook.parent)}},
                 stdout_file=bar,
                 stderr_file=bar,
-                coalesce_streams=True,
                 on_cell_execute=bar.cell_started,
                 on_cell_executed=bar.cell_finished,
             )
@@ -291,6 +300,8 @@ def _execute_in(part: Path, run: Run, progress: bool, shown: Callable[[str], Non
             error = results
         if error:
             log.write(f"\n{error}\n")
+    if executed.is_file():
+        _join_streams(executed)
     # The executed copy and the log speak of the folder where they will lie, not of the one where they were made.
     for path in (executed, part / "log.txt"):
         if path.is_file():
@@ -302,6 +313,25 @@ def _execute_in(part: Path, run: Run, progress: bool, shown: Callable[[str], Non
     measured = {"seconds": round(time.monotonic() - started, 2), "peak_memory_mib": kernel.peak_memory_mib}
     results["run"] = strict(run.record | measured | git_state())
     write_json(results_path, results)
+
+
+def _join_streams(executed: Path) -> None:
+    """One piece for what a cell printed in many, table by table and picture by picture in the order of its own (the
+    executor's option of that kind joins across what was shown in between)."""
+    import nbformat
+    from nbconvert.preprocessors import coalescestreams
+
+    nb = _read(executed)
+    coalescestreams.CoalesceStreamsPreprocessor(enabled=True).preprocess(nb, {})
+    nbformat.write(nb, executed)
+
+
+def failed_rows(results: Mapping) -> str:
+    """What came to nothing in a finished run whose other rows stand: "1 of 4 rows failed: b, 1: ValueError: …"; ""."""
+    rows = results.get("rows")
+    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    failed = [f"{row.get('variant')}, {row.get('seed')}: {row['error']}" for row in rows if row.get("error")]
+    return f"{len(failed)} of {len(rows)} rows failed: {'; '.join(failed)}" if failed else ""
 
 
 def _saved(path: Path) -> dict | str:

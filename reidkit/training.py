@@ -140,7 +140,8 @@ def fit(
         A safetensors file, written whole every so many steps (default: at each epoch's end) and at the end. If it is
         there, the run goes on from it, to the same weights as an unbroken run; a finished one returns at once. With
         `before_epoch` a checkpoint due in mid-epoch waits for the epoch's end: resuming begins with `before_epoch`.
-        What cannot be compared (the objective, the images) must be the caller's care.
+        What cannot be compared (the objective, the images, the sampler, the augmentation) must be the caller's care.
+        `model.load_state_dict(checkpoints.load(checkpoint)["model"])` takes the weights out of it.
     precision
         "no" (float32) or "bf16": the model's forward under autocast, its outputs back in float32 for the losses. Slow,
         with a warning, on an x86 processor without avx512_bf16 or AMX.

@@ -14,6 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from reidkit.distributed import average_gradients, batch_means, whole, world
+from reidkit.embedding import embed
+from reidkit.evaluation import evaluate
+from reidkit.models import BNNeck, ReID, small_resnet
 from reidkit.training import NonFiniteLoss, fit
 
 
@@ -126,6 +129,15 @@ def nan_on_rank_1(here):
         return error.step, error.terms
 
 
+def judged():
+    """Features of 11 images, which two ranks share unequally, and how the first 4 find their people in the rest."""
+    pixels = np.random.default_rng(0).integers(0, 256, (11, 32, 16, 3), dtype=np.uint8)
+    features = embed(ReID(small_resnet(4), BNNeck(32)), pixels, batch_size=4, device="cpu")
+    pids, camids = np.arange(11) % 4, np.arange(11) // 4
+    found = evaluate(features[:4], features[4:], pids[:4], pids[4:], camids[:4], camids[4:])
+    return {"features": features, "mAP": found.mAP, "cmc": found.cmc}
+
+
 def process(rank, port, folder):
     os.environ |= {
         "RANK": str(rank),
@@ -145,6 +157,7 @@ def process(rank, port, folder):
         "gradients": gradients(here),
         "nan": nan_on_rank_1(here),
         "mean": batch_means(here, torch.tensor([1.0 + rank, 4.0]), 3 if rank == 0 else 1),
+        "judged": judged(),
         "whole": whole(here, {"rows": torch.arange(2 + rank), "scalar": torch.tensor(7)}, 2 + rank),
     }
     train(net(nn.BatchNorm2d(8)), checkpoint=folder / "run", stop=8)
@@ -211,6 +224,14 @@ def test_stopped_and_resumed(ranks):
     assert ranks[0]["files"] == ["run"]
     for rank in ranks:
         assert_same(rank["resumed"], rank["norm"])
+
+
+def test_two_processes_embed_and_evaluate_as_one_does(ranks):
+    alone = judged()
+    assert 0 < alone["mAP"] < 1
+    for rank in ranks:
+        for name, values in alone.items():
+            np.testing.assert_allclose(rank["judged"][name], values, atol=1e-5)
 
 
 def test_one_ranks_nan_stops_all(ranks):

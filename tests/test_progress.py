@@ -4,7 +4,7 @@ import nbclient
 import nbformat
 import pytest
 
-from reidkit.progress import bar
+from reidkit.progress import bar, tell
 
 
 @pytest.mark.parametrize("show", [True, False])
@@ -17,7 +17,7 @@ def test_a_log_stays_clean(capfd, show):
 
 CELL = """
 import sys
-from reidkit.progress import bar
+from reidkit.progress import bar, tell
 with bar(2, "fit", "step") as shown:
     shown.update(2)
     shown.set_postfix(loss=1)
@@ -53,3 +53,13 @@ def test_a_stored_notebook_keeps_an_empty_line_only():
     ]
     assert any(text.startswith("fit: 100%") for text in seen)
     assert "widgets" not in notebook.metadata
+
+
+def test_prose_breaks_between_words_and_keeps_its_lines(capsys):
+    long = " ".join(["points [+2.61, +5.26]"] * 12)
+    tell("first", 2, "\n\n  " + long + " " + "x" * 120)
+    first, blank, *rest = capsys.readouterr().out.splitlines()
+    assert (first.rstrip(), blank) == ("first 2", "")
+    assert all(line.startswith("  ") for line in rest)
+    assert [len(line) <= 100 for line in rest] == [True] * (len(rest) - 1) + [False]
+    assert " ".join(line.strip() for line in rest) == long + " " + "x" * 120

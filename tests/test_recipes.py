@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reidkit import bench, recipes
+from reidkit import bench, plots, recipes
 from reidkit.association import associate, prototypes
 from reidkit.datasets import labels, load
 from reidkit.embedding import embed
-from reidkit.evaluation import evaluate
+from reidkit.evaluation import evaluate, ranked
 from reidkit.loading import Augment, pixels
 from reidkit.losses import CenterLoss, Verification, batch_hard_triplet, camera_softmax, ccsc, quintuplet_hinges
 from reidkit.losses.camera_memory import mean_by_camera
@@ -55,6 +55,30 @@ def test_batches_are_cropped_and_rows_are_judged_as_told(world):
     judged = [evaluate(query, gallery, *bench.known(world), ap=ap).mAP for ap in ("step", "trapezoid")]
     assert judged[0] != judged[1]
     assert [bench.measure(query, gallery, world, ap=ap)["mAP"] for ap in ("step", "trapezoid")] == judged
+
+
+def test_queries_chosen_by_gain_look_both_ways():
+    before = np.array([0.5, 0.2, np.nan, 0.9, 0.4, 0.1])
+    after = np.array([0.6, 0.9, np.nan, 0.3, 0.4, 0.2])  # +0.1, +0.7, nothing, -0.6, 0, +0.1
+    assert bench.chosen_by_gain(before, after) == [1, 5, 0, 3]
+    assert bench.chosen_by_gain(before, after, best=1, worst=2) == [1, 3, 2]
+
+
+def test_models_side_by_side_are_ranked_for_the_queries_asked(world):
+    draw = np.random.default_rng(1)
+    features = {
+        name: tuple(draw.standard_normal((len(split), 4)) for split in (world.query, world.gallery))
+        for name in ("one", "other")
+    }
+    queries = [3, 0]
+    shown = bench.side_by_side(features, world, queries, k=2, metric="euclidean")
+    for name, pair in features.items():
+        whole = ranked(*pair, *bench.known(world), k=2, metric="euclidean")
+        assert shown["ranking"][name].tolist() == whole.indices[queries].tolist()
+        assert shown["relevant"][name].tolist() == whole.relevant[queries].tolist()
+    assert (shown["query_images"] == pixels(world.query.iloc[queries].reset_index(drop=True), (128, 64))).all()
+    assert shown["query_camids"].tolist() == world.query.camid.iloc[queries].tolist()
+    plots.ranked_lists(**shown)
 
 
 class Pairs(torch.nn.Module):

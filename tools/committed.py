@@ -1,7 +1,7 @@
 """The committed numbers: what `make notebooks` keeps and `make verify` compares a fresh run with.
 
-    python tools/committed.py keep    [--runs DIR]   finished demo runs -> outputs in notebooks/, numbers in data/demo/
-    python tools/committed.py verify  [--runs DIR]   finished demo runs beside data/demo/; status 1 where they differ
+    python tools/committed.py keep   [NN …] [--runs DIR]  finished demo runs' outputs to notebooks/, numbers to data/demo/
+    python tools/committed.py verify [NN …] [--runs DIR]  their numbers beside those of data/demo/; status 1: they differ
 
 data/demo/NN_name.json is the run's results.json, as far as it is numbers: rows, seconds by section, what ran where.
 
@@ -23,7 +23,7 @@ import pandas as pd
 from pair import ROOT, keep_outputs
 
 from reidkit.results import metrics_of, write_json
-from reidkit.runs import all_notebooks, prepare
+from reidkit.runs import all_notebooks, find_notebook, prepare
 
 CLOSE, SPREADS = 1e-3, 3.0
 KEPT = ("schema", "rows", "verdicts", "sections", "paper", "environment", "run")
@@ -99,13 +99,15 @@ def compare(committed: dict, fresh: dict) -> tuple[list[str], str]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["keep", "verify"])
+    parser.add_argument("notebook", nargs="*", default=["all"], help="numbers or names; without any, or all: every one")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are (default: runs)")
     parser.add_argument("--profile", default="demo", help=argparse.SUPPRESS)
     parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help=argparse.SUPPRESS)
     parser.add_argument("--numbers", type=Path, default=ROOT / "data" / "demo", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     status = 0
-    for notebook in all_notebooks(args.notebooks):
+    named = [find_notebook(name, args.notebooks) for name in args.notebook if name != "all"]
+    for notebook in named or all_notebooks(args.notebooks):
         name, stored = notebook.stem, args.numbers / f"{notebook.stem}.json"
         run = prepare(notebook, {"profile": args.profile}, args.runs)
         if not run.finished:

@@ -20,19 +20,22 @@
 #
 # Every notebook walks the same road; a paper changes only the stations marked \*. This one walks it with the plainest choice at each:
 #
-#     load ─> split table ─> *sampler ─> batch ─> *model ─> *objective ─> fit ─> embed ─> evaluate ─> ledger, pictures
+#     load ─> split table ─> *sampler ─> batch ─> *model ─> *objective
 #                            (P × K)              (small,    (identification
 #                                                  BNNeck)    loss alone)
+#     ─> fit ─> embed ─> evaluate ─> ledger, pictures
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke: seconds, for tests; demo: minutes on two cores; long: an hour or more; paper: a GPU
 dataset: str = "plaza"  # plaza, folder, market1501, dukemtmc, msmt17 or cuhk03
 data_root: str = "../data"  # where the data set lies (Plaza: where it is kept once rendered)
 gap: float = 1.0  # Plaza only: how much its cameras differ, from 0 (all alike) to 1
-seeds: list = []  # seed k = Plaza world k and training seed k; empty: as many as the profile has
+seeds: list = []  # seed k is Plaza world k and training seed k; empty: as many as the profile has
 results_path: str = ""  # where the last cell saves the results; empty: nowhere
 
 # %%
+from inspect import signature
+
 import numpy as np
 import pandas as pd
 import torch
@@ -45,7 +48,9 @@ from reidkit.datasets import load_seed
 from reidkit.embedding import activation_maps, silhouettes, tsne
 from reidkit.evaluation import camera_bias, camera_pairs, evaluate, evaluate_distances, ranked
 from reidkit.loading import pixels
-from reidkit.models import BNNeck, ReID
+from reidkit.models import BNNeck, ReID, small_resnet
+from reidkit.pretrained import stand_in
+from reidkit.progress import tell
 from reidkit.reranking import rerank_rows
 from reidkit.results import save_results
 from reidkit.training import fit, warmup_milestones
@@ -117,7 +122,7 @@ def data_for(seed, gap=gap):
 #
 # Plaza is a square watched by six cameras and crossed by people who do not exist: articulated bodies, rendered from a seed on
 # your machine in the time it takes to read this paragraph. The benchmarks of the field show people who never consented (see
-# [data/README.md](../data/README.md)), and one cannot turn their cameras off. Plaza's cameras differ in position, height,
+# `data/README.md` in the repository), and one cannot turn their cameras off. Plaza's cameras differ in position, height,
 # direction, light, colour cast, gamma, blur, resolution, noise and background, and **one dial, `gap`, scales every one of these
 # differences**. People differ in clothes, build, hair, skin and bags; some look alike. A backpack shows from behind and from the
 # side, a logo only from the front: what a camera sees of a person depends on where it stands.
@@ -273,7 +278,7 @@ trapezoid = evaluate_distances(TOY.distance.to_numpy()[None], *one_query, ap="tr
 hand = by_hand(TOY.distance.to_numpy(), TOY.pid.to_numpy(), TOY.camid.to_numpy(), QUERY_PID, QUERY_CAMID)
 assert np.allclose(step.cmc[:4], hand[0]) and np.isclose(step.mAP, hand[1])
 assert np.isclose(trapezoid.mAP, hand[2]) and np.isclose(step.mINP, hand[3])
-print(f"CMC {step.cmc[:4]}   AP step {step.mAP:.4f}   AP trapezoid {trapezoid.mAP:.4f}   INP {step.mINP:.4f}")
+tell(f"CMC {step.cmc[:4]}   AP step {step.mAP:.4f}   AP trapezoid {trapezoid.mAP:.4f}   INP {step.mINP:.4f}")
 
 # %% [markdown]
 # **Ties** are where yardsticks quietly disagree. A model that has collapsed, so that all distances are equal, has no
@@ -329,7 +334,6 @@ called = F.cross_entropy(toy_logits, toy_targets, label_smoothing=0.1)
 assert torch.allclose(looped, called) and torch.allclose(gradient_looped, gradient_called)
 print(f"loop {looped.item():.6f}   call {called.item():.6f}   gradients equal")
 
-
 # %% [markdown]
 # ### The stand-in for ImageNet
 #
@@ -338,6 +342,19 @@ print(f"loop {looped.item():.6f}   call {called.item():.6f}   gradients equal")
 # part, with two differences to keep in mind: it has seen *this kind of picture*, so it is probably a stronger start than ImageNet; and it never saw
 # a camera differ from another, so **the dial is also the distance from its training data**. That is why every chart over `gap` in this course also
 # shows a network trained from scratch.
+#
+# It learned by the identification loss with smoothed labels (0.1) behind a BNNeck, in batches of 16 people × 4 images, flipped, padded and cropped, by Adam at 3.5e-3 with warm-up and cosine; of that network the
+# backbone is kept, in the cache (`~/.cache/reidkit`, or `REIDKIT_CACHE`). (In `smoke` a quick one, 40 people and 40 steps, stands in for it.) The rest is what `stand_in()` takes:
+
+# %% tags=["nbval-check-output"]
+made = {name: argument.default for name, argument in signature(stand_in).parameters.items()}
+of_it = small_resnet(made["width"])
+tell(
+    f"network  small_resnet({made['width']}): {of_it.channels} features from {sum(w.numel() for w in of_it.parameters()):,} parameters, drawn from seed {made['seed']}\n"
+    f"people   {made['ids']} of Plaza's world {made['world']} at gap 0, {made['size'][0]}×{made['size'][1]} pixels\n"
+    f"length   {made['steps']} steps"
+)
+
 
 # %%
 def network(num_ids, seed, *, start):
@@ -428,7 +445,7 @@ reranked = evaluate_distances(
     rerank_rows(query, gallery[judged], progress=False),
     data.query.pid, data.gallery.pid[judged], data.query.camid, data.gallery.camid[judged],
 )  # fmt: skip
-print(
+tell(
     f"mAP (step) {result.mAP:.1%} as embedded, {reranked.mAP:.1%} re-ranked; rank-1 {result.cmc[0]:.1%} and {reranked.cmc[0]:.1%}. Same features, same queries, one seed."
 )
 
@@ -456,7 +473,7 @@ comparison = pd.DataFrame(
 one_seed(comparison)
 
 # %%
-print(
+tell(
     f"One seed. Before fine-tuning a wrong neighbour comes from the query's own camera {comparison.bias.iloc[0]:.1f} times as often as chance would have it; "
     f"afterwards {comparison.bias.iloc[1]:.1f} times. mAP (step): {comparison.mAP.iloc[0]:.1%} before, {comparison.mAP.iloc[1]:.1%} after."
 )
@@ -543,7 +560,7 @@ def row(start, gap):
 for seed in seeds:  # rendered here, on all cores; the workers then only open them
     for g in gaps:
         bench.decode(data_for(seed, g), size)
-variants = {f"{start}, gap {g}": row(start, g) for g in gaps for start in STARTS}
+variants = {start if g is None else f"{start}, gap {g}": row(start, g) for g in gaps for start in STARTS}
 table = ablate(variants, seeds, workers=0 if profile == "smoke" else None)  # smoke: quicker than starting workers
 ledger.spread(table, bench.METRICS)
 
@@ -554,28 +571,32 @@ else:
     picture = plots.ablation_chart(table, ["mAP", "bias"])
 picture
 
+
 # %%
-low, high = gaps[0], gaps[-1]
+def tell_dial(table):
+    """What the dial does to each row, from one end to the other, and the claim that this bears on."""
+    names = table.drop_duplicates(["start", "gap"]).set_index(["start", "gap"]).variant
+    low, high = table.gap.min(), table.gap.max()
 
+    def change(start, metric):
+        return ledger.paired(table, names[start, high], names[start, low], metric)
 
-def change(start, metric):
-    """The paired difference of a row between the two ends of the dial, the high end less the low one."""
-    return ledger.paired(table, f"{start}, gap {high}", f"{start}, gap {low}", metric)
-
-
-if low != high:
     at = table.groupby(["start", "gap"])[["mAP", "bias"]].mean()
     for start in STARTS:
         mAP, bias = at.mAP[start], at.bias[start]
-        print(
+        tell(
             f"{start}, gap {low:g} to {high:g}: mAP (step) {mAP[low]:.1%} to {mAP[high]:.1%}, in points {change(start, 'mAP').text()}; "
             f"camera bias {bias[low]:.2f} to {bias[high]:.2f}, {change(start, 'bias').text(1, 2)}"
         )
-    print(
+    tell(
         "The claim that a model which never saw camera variation (not fine-tuned) retrieves cameras, not people: over the dial "
         f"its mAP falls, {ledger.judge(-change('not fine-tuned', 'mAP').differences)}; "
         f"its camera bias rises, {ledger.judge(change('not fine-tuned', 'bias').differences)}."
     )
+
+
+if len(gaps) > 1:
+    tell_dial(table)
 
 # %% [markdown]
 # After ± or in brackets: the standard deviation over seeds, and the 95 % interval of the paired difference. *Reproduced* means that the interval lies on the
@@ -583,45 +604,65 @@ if low != high:
 # over the dial, and whatever bias it gains, the cameras have caused (in `demo`, within a short training).
 
 # %% [markdown]
+# ### The long run, stored
+#
+# Ten times the steps, five worlds, five gaps: has the fine-tuned network learned what the cameras do, once it has the time? And is it the start that made the difference, or the length?
+
+# %%
+if ledger.is_stored("00_problem_data_yardstick"):
+    long = ledger.stored("00_problem_data_yardstick")
+    print("Results " + ledger.stamp(long))
+    display(ledger.spread(long, bench.METRICS), plots.dial_chart(long, ["mAP", "bias"], hue="start"))
+    tell_dial(long)
+else:
+    print("No long results are stored yet: python -m reidkit run 00 --profile long makes them.")
+
+# %% [markdown]
 # ## Exercises
 #
-# Each has a solution (folded) and a check. Try first; the check tells whether you got there.
+# Each has a solution and a check, both folded. Write your own answer in the place of the solution, or in a cell between it and the check: what runs last counts. The check says `right`, or what is not.
 
 # %% [markdown] tags=["exercise"]
 # **1. What the junk rule is worth.** Evaluate the fine-tuned baseline (features `query` and `gallery`) as if same-camera matches were *not* junk: give the queries a
 # camera number that no gallery image has. Name what `evaluate` returns `generous`. By how much does rank-1 rise over `result`? Name the difference, a fraction, `rise`.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 elsewhere = np.full(len(data.query), 10_000)
 generous = evaluate(query, gallery, data.query.pid, data.gallery.pid, elsewhere, data.gallery.camid)
 rise = generous.cmc[0] - result.cmc[0]
 print(f"rank-1 {result.cmc[0]:.1%} by the protocol, {generous.cmc[0]:.1%} with the query's own camera left in")
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 unit_query, unit_gallery = (F.normalize(torch.from_numpy(f)).numpy() for f in (query, gallery[judged]))
 nearest_pid = data.gallery.pid.to_numpy()[judged][(unit_query @ unit_gallery.T).argmax(1)]
 findable = data.query.pid.isin(data.gallery.pid).to_numpy()
 by_nearest = (nearest_pid == data.query.pid.to_numpy())[findable].mean()
 assert np.isclose(generous.cmc[0], by_nearest, atol=0.005), "rank-1: is the nearest image, of any camera, right?"
 assert np.isclose(rise, generous.cmc[0] - result.cmc[0]), "generous less the protocol's"
+print("right")
 
 
 # %% [markdown] tags=["exercise"]
 # **2. A precision of your own.** Write `average_precision(ranks)`: it takes the ranks (from 1, junk removed) of one query's right images, a list in any order, and
 # returns the step AP, a float. Try it on the worked example, and on a query that gets everything right.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 def average_precision(ranks):
     """Step AP from the ranks of the right images, ascending."""
     ranks = np.sort(np.asarray(ranks))
     return float(np.mean(np.arange(1, len(ranks) + 1) / ranks))
 
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 assert np.isclose(average_precision([2, 4]), step.mAP)
 assert np.isclose(average_precision([1, 2, 3]), 1)
 assert np.isclose(average_precision([1, 4, 5]), (1 / 1 + 2 / 4 + 3 / 5) / 3), "not only the first or the last rank"
 assert np.isclose(average_precision([5, 1, 4]), average_precision([1, 4, 5])), "the order of the list must not matter"
+print("right")
 
 
 # %% [markdown] tags=["exercise"]
@@ -629,7 +670,8 @@ assert np.isclose(average_precision([5, 1, 4]), average_precision([1, 4, 5])), "
 # the list is shorter) and which of them are right. Write `bias_by_hand(top, right)`: it returns camera bias from its definition, a float. People and cameras
 # are those of `data.query` and `data.gallery`. (Wrong images: not junk, not the query's person. Add up each count over the queries before you divide.)
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 def bias_by_hand(top, right):
     """The own camera's share of the wrong images in `top`, divided by its share of all wrong images."""
     pids, camids = data.gallery.pid.to_numpy(), data.gallery.camid.to_numpy()
@@ -644,17 +686,20 @@ def bias_by_hand(top, right):
     return float((own_in_top / wrong_in_top) / (own_everywhere / wrong_everywhere))
 
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 for pair, k in (((query, gallery), 10), ((query_before, gallery_before), 3)):
     by_kit = camera_bias(*pair, *known(data), k=k)
     assert np.isclose(bias_by_hand(*ranked(*pair, *known(data), k=k)), by_kit), "compare with the definition above"
+print("right")
 
 # %% [markdown] tags=["exercise"]
 # **4. The sampler.** Does it matter how a batch is composed? Train once more, from the stand-in, with the first seed and for `steps` steps, but with twice as many people a batch
 # (all, if there are fewer) and half as many images of each: `2P × K/2`. Name what `bench.batches` returns `wide_batches`, the model `wide_model`, what `fit`
 # returns `wide_history`, and the dict of `measure` `wide`. One seed gives a hint, not an answer.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 wide_p = min(2 * P, data.train.pid.nunique())
 wide_batches = bench.batches(data, size, p=wide_p, k=K // 2, seed=seeds[0])
 wide_model = network(data.train.pid.nunique(), seeds[0], start="stand-in")
@@ -664,13 +709,15 @@ print(
     f"mAP (step), one seed: {comparison.mAP['fine-tuned']:.1%} with {P} × {K}, {wide['mAP']:.1%} with {wide_p} × {K // 2}"
 )
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 people, images = np.unique(np.asarray(wide_batches.pids)[wide_batches.sampler.epoch(0)[0]], return_counts=True)
 assert len(people) == min(2 * P, data.train.pid.nunique()) and set(images) == {K // 2}, "2P people, K/2 images of each"
 assert len(wide_history.frame) == steps, "as many steps as the baseline"
 again = measure(*embeddings(wide_model, data, size), data)
 assert all(np.isclose(wide[name], again[name], equal_nan=True) for name in comparison), "the metrics of `wide_model`"
 assert not np.isclose(wide["mAP"], comparison.mAP).any(), "the baseline again, or a model that was not trained"
+print("right")
 
 # %% [markdown]
 # ## In this notebook we learned

@@ -17,16 +17,17 @@
 #
 # What this paper changes on the road is the sampler, the neck and the objective:
 #
-#     load ─> split table ─> *sampler ────> batch ─> *model ────────> *objective ────────> fit ─> embed ─> evaluate ─> ledger, pictures
+#     load ─> split table ─> *sampler ────> batch ─> *model ────────> *objective
 #                            (camera                 (FC, BN to f,     (identification
 #                             quadruplets)            dropout 0.5)      + α(k) · camera-aware)
+#     ─> fit ─> embed ─> evaluate ─> ledger, pictures
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke: seconds, for tests; demo: minutes on two cores; long: an hour or more; paper: a GPU
 dataset: str = "plaza"  # plaza, folder, market1501, dukemtmc, msmt17 or cuhk03
 data_root: str = "../data"  # where the data set lies (Plaza: where it is kept once rendered)
 gap: float = 1.0  # Plaza only: how much its cameras differ in the main table, from 0 (all alike) to 1
-seeds: list = []  # seed k = Plaza world k and training seed k; empty: as many as the profile has
+seeds: list = []  # seed k is Plaza world k and training seed k; empty: as many as the profile has
 results_path: str = ""  # where the last cell saves the results; empty: nowhere
 
 # %%
@@ -44,7 +45,7 @@ from reidkit import bench, ledger, plots
 from reidkit.ablation import ablate
 from reidkit.datasets import labels, load_seed
 from reidkit.embedding import embed, pca, silhouettes, tsne
-from reidkit.evaluation import evaluate, ranked
+from reidkit.evaluation import evaluate
 from reidkit.loading import pixels
 from reidkit.losses import (
     DynamicWeight,
@@ -56,6 +57,7 @@ from reidkit.losses import (
     order_of_magnitude,
 )
 from reidkit.models import FCNeck, ReID, resnet50
+from reidkit.progress import tell
 from reidkit.results import save_results
 from reidkit.samplers import CameraQuadrupletSampler, PKSampler
 from reidkit.training import fit, warmup_milestones
@@ -221,10 +223,10 @@ called = F.triplet_margin_loss(a, p, n, margin=0.1, eps=0.0, reduction="sum")
 assert torch.allclose(looped, called) and torch.allclose(gradient(looped), gradient(called))
 step = toy - 1e-3 * gradient(equations_1_to_3())
 strangers = [sum(D(i, j, x) for i in range(4) for j in range(4, 8)).item() for x in (toy, step)]
-print(
+tell(
     f"equation 4, {len(triplets)} triplets: loop {looped.item():.6f}, torch's call {called.item():.6f}, gradients equal"
 )
-print(f"a step down equation 1 as printed: strangers {'nearer' if strangers[1] < strangers[0] else 'further'}")
+tell(f"a step down equation 1 as printed: strangers {'nearer' if strangers[1] < strangers[0] else 'further'}")
 
 
 # %% [markdown]
@@ -298,7 +300,7 @@ data.train.loc[[A1, A2, B1, B2], ["pid", "camid"]].assign(image=["A1", "A2", "B1
 per_camera = data.train.groupby(["pid", "camid"]).size()
 cameras_of = per_camera.groupby("pid").size()
 two_full = (per_camera > 1).groupby("pid").sum() > 1
-print(
+tell(
     f"{num_ids} training people: {(cameras_of == 1).sum()} seen by one camera only (D9), {((cameras_of > 1) & ~two_full).sum()} by several but not by two with two "
     f"images each (D8), {(cameras_of > 2).sum()} by more than two (D10). {(per_camera == 1).sum()} of {len(per_camera)} person-and-camera cells hold one image."
 )
@@ -329,7 +331,7 @@ looped = equation_11(toy.view(2, 2, 2, 3))
 for reduction, expected in {"sum": looped, "mean": looped / 8}.items():
     called = camera_aware(toy, toy_pids, toy_camids, margin=0.1, reduction=reduction)
     assert torch.allclose(called, expected) and torch.allclose(gradient(called), gradient(expected))
-    print(f"equation 11, {reduction:4s}: loop {expected.item():.6f}   kit {called.item():.6f}   gradients equal")
+    tell(f"equation 11, {reduction:4s}: loop {expected.item():.6f}   kit {called.item():.6f}   gradients equal")
 
 # %% [markdown]
 # ### What is pulled, what is pushed
@@ -397,7 +399,7 @@ for wrong_by in (0.0, 4.0, 8.0):
         name: -gradient(value, logits)[0, 0].item()
         for name, value in (("literal", literal), ("cross-entropy", entropy))
     }
-    print(
+    tell(
         f"wrong by {wrong_by:.0f}: pull of the literal loss {pull['literal']:.4f}, of cross-entropy {pull['cross-entropy']:.4f}"
     )
 
@@ -415,7 +417,7 @@ for wrong_by in (0.0, 4.0, 8.0):
 for people in (751, 702, 1041):  # Market-1501, DukeMTMC-reID, MSMT17
     initial = math.log(people)
     orders = {reading: order_of_magnitude(initial, reading=reading) for reading in ("power", "value")}
-    print(
+    tell(
         f"{people} people: initial loss ln {people} = {initial:.2f}, O_ID {orders['power']:.0f} as a power of ten, {orders['value']:.2f} as the loss itself"
     )
 
@@ -423,7 +425,7 @@ total_steps, grad_alpha = 200, 1.0 / 200  # equation 13 with O_ID = 1
 for k in range(total_steps):
     assert np.isclose(DynamicWeight(1.0, total_steps)(k), grad_alpha * k)  # equation 14
 average = np.mean([DynamicWeight(1.0, total_steps)(k) for k in range(total_steps)])
-print(f"with O_ID = 1 the weight never exceeds 1 and averages {average:.2f}: a dynamic weight is also a smaller weight")
+tell(f"with O_ID = 1 the weight never exceeds 1 and averages {average:.2f}: a dynamic weight is also a smaller weight")
 whole = F.cross_entropy(toy, toy_pids) + DynamicWeight(1.0, total_steps)(50) * camera_aware(toy, toy_pids, toy_camids)
 by_hand = sum(torch.logsumexp(x, 0) - x[y] for x, y in zip(toy, toy_pids, strict=True)) / 8 + 50 / 200 * looped / 8
 assert torch.allclose(whole, by_hand) and torch.allclose(gradient(whole), gradient(by_hand))  # equation 15
@@ -670,7 +672,7 @@ def versus_id(name, metric="mAP", table=table):
     return ledger.paired(table, name, "ResNet50+ID", metric)
 
 
-print(
+tell(
     f"Against the identification loss alone, in points of mAP: equation 11 at 1:1 {versus_id('ResNet50+ID+CA').text()}, with dynamic weight "
     f"{versus_id('ResNet50+ID+CA+DW').text()}; on raw features {versus_id('ResNet50+ID+CA, raw features').text()}; summed as printed {versus_id('ResNet50+ID+CA, summed').text()}."
 )
@@ -717,7 +719,7 @@ dial_picture(dial)
 
 # %%
 at = dial.groupby("weight").mean(numeric_only=True)
-print(
+tell(
     f"From weight 0 to 1, seeds {', '.join(map(str, dial.seed.unique()))}: silhouette by camera inside a person {at.silhouette_camera[0.0]:+.3f} → {at.silhouette_camera[1.0]:+.3f}, by identity "
     f"{at.silhouette_identity[0.0]:+.3f} → {at.silhouette_identity[1.0]:+.3f}, camera bias {at.bias[0.0]:.2f} → {at.bias[1.0]:.2f}, mAP {at.mAP[0.0]:.1%} → {at.mAP[1.0]:.1%}."
 )
@@ -744,7 +746,7 @@ plots.loss_curves(
 # %%
 ends = {name: pd.concat(frames).query("step >= 0.9 * step.max()") for name, frames in curves.items()}
 base, ca = ends["ResNet50+ID"], ends["ResNet50+ID+CA"]
-print(
+tell(
     f"Trained on identities alone, {base['open hinges'].mean():.0%} of the anchors violate equation 11's margin at the end; a person's images lie at a distance of "
     f"{base['distance, same camera'].mean():.2f} under one camera and of {base['distance, other camera'].mean():.2f} under two. Equation 11 leaves {ca['open hinges'].mean():.0%} open "
     f"and a cross-camera distance of {ca['distance, other camera'].mean():.2f}; the cross-camera pull brings it to {ends['ID + cross-camera pull']['distance, other camera'].mean():.2f}."
@@ -838,7 +840,7 @@ plots.embedding_maps({name: pca(f) for name, f in unit.items()}, some_pids, some
 
 # %%
 structure = ledger.paired(table, "ResNet50+ID+CA+DW", "ResNet50+ID", "silhouette_camera")
-print(
+tell(
     f"Camera structure inside a person, over all test people and seeds: {structure.text(1, 3)} in silhouette with DCAML. "
     f"Without the loss that silhouette is {table[table.variant == 'ResNet50+ID'].silhouette_camera.mean():+.3f}."
 )
@@ -846,28 +848,21 @@ print(
 # %% [markdown]
 # ### Ranked lists
 #
-# The five nearest images, three models side by side; their average precision, in the same order, stands at the left. Queries chosen by a rule: the two that DCAML harms most and the one that it helps most, against the
+# The five nearest images, three models side by side; their average precision, in the same order, stands at the left. Queries chosen by a rule: the one that DCAML helps most and the two that it harms most, against the
 # identification loss alone.
 
 # %%
 ap = {name: evaluate(*features[name], *bench.known(data)).ap for name in models}
 gain = ap["ResNet50+ID+CA+DW"] - ap["ResNet50+ID"]
-by_gain = np.argsort(np.where(np.isfinite(gain), gain, 0), kind="stable")
-chosen = [by_gain[0], by_gain[1], by_gain[-1]]
-lists = {name: ranked(*features[name], *bench.known(data), k=5) for name in models}
+chosen = bench.chosen_by_gain(ap["ResNet50+ID"], ap["ResNet50+ID+CA+DW"], best=1, worst=2)
 plots.ranked_lists(
-    pixels(data.query, (128, 64))[chosen],
-    pixels(data.gallery, (128, 64)),
-    {name: lists[name].indices[chosen] for name in models},
-    {name: lists[name].relevant[chosen] for name in models},
-    query_camids=data.query.camid.iloc[chosen],
-    gallery_camids=data.gallery.camid,
+    **bench.side_by_side({name: features[name] for name in models}, data, chosen),
     labels=["AP\n" + "\n".join(f"{100 * ap[name][i]:.0f} %" for name in models) for i in chosen],
 )
 
 # %%
 better, worse = int((gain > 0.005).sum()), int((gain < -0.005).sum())
-print(
+tell(
     f"DCAML improves {better} of {np.isfinite(gain).sum()} queries by more than half a point of AP and harms {worse} (seed {seeds[0]})."
 )
 
@@ -942,7 +937,7 @@ def explain(verdicts, results):
     if lone := list(verdicts[open_ones & (verdicts.n == 1)].id):
         print(f"{', '.join(lone)}: one seed decides nothing.")
     counts = verdicts.verdict.value_counts()
-    print(f"{len(verdicts)} claims: " + ", ".join(f"{counts.get(v, 0)} {v}" for v in ledger.VERDICTS) + ".")
+    tell(f"{len(verdicts)} claims: " + ", ".join(f"{counts.get(v, 0)} {v}" for v in ledger.VERDICTS) + ".")
 
 
 print(f"Up to {len(seeds)} seeds of {dataset}.")
@@ -996,7 +991,7 @@ if long is not None:
     at_gaps = long.assign(row=plain)[plain.isin(GAP_ROWS)]
     for start, points in at_gaps.groupby("start", sort=False):
         shared = set.intersection(*(set(seeds) for _, seeds in points.groupby("variant").seed))
-        print(
+        tell(
             f"From {'scratch' if start == 'scratch' else 'the stand-in'}, seeds {', '.join(map(str, sorted(shared)))}:"
         )
         display(plots.dial_chart(points[points.seed.isin(shared)], ["mAP", "bias"], hue="row"))
@@ -1021,16 +1016,15 @@ if long is not None:
 # %%
 evidence = table if long is None or dataset != "plaza" else long
 where = f"{evidence.seed.nunique()} seeds" + ("" if evidence is table else f" ({ledger.stamp(long, 'profile')[:-1]})")
-for name in (
-    "ResNet50+ID+CA",
-    "ResNet50+ID+CA+DW",
-    "ResNet50+ID+CA, raw features",
-    "ResNet50+ID+CA, summed",
-    *ALTERNATIVES,
-):
-    mAP, bias, anywhere = (versus_id(name, metric, evidence) for metric in ("mAP", "bias", "mAP_any_camera"))
-    print(f"{name:32s} mAP {mAP.text():22s} bias {bias.text(1, 2):24s} mAP with any camera {anywhere.text()}")
-print(f"Differences to the identification loss alone, 95 % intervals, {where}.")
+readings = [f"ResNet50+ID+CA{more}" for more in ("", "+DW", ", raw features", ", summed")]
+shown_as = {"mAP": (100, 1), "bias": (1, 2), "mAP_any_camera": (100, 1)}
+print(f"Differences to the identification loss alone, 95 % intervals, {where}:")
+pd.DataFrame(
+    {
+        metric: {name: versus_id(name, metric, evidence).text(*how) for name in (*readings, *ALTERNATIVES)}
+        for metric, how in shown_as.items()
+    }
+).rename(columns={"mAP_any_camera": "mAP with any camera"})
 
 # %% [markdown]
 # **When it could hold.** Fairness asks for the conditions under which the paper's result is possible. Each line below says what was seen of it here.
@@ -1049,7 +1043,7 @@ fading = [name for name in evidence.variant.unique() if "fading" in name]
 mean = evidence.groupby("variant").mean(numeric_only=True)
 lost = {name: versus_id(name, "mAP", evidence) for name in (*list(DIAL)[1:], "ResNet50+ID+CA, raw features", *fading)}
 print("From the long run." if long is not None else "From the rows above.")
-print(
+tell(
     f"1. Trained on identities alone, {1 - mean.open_hinges['ResNet50+ID']:.0%} of the anchors satisfy the hinge. mAP lost or won: "
     + "; ".join(
         f"{name.removeprefix('ResNet50+ID+CA').strip(', ') or 'weight 1'} {pair.text()}"
@@ -1057,10 +1051,10 @@ print(
         if name not in fading
     )
 )
-print("2. " + ("; ".join(f"{name.split(', ')[1]} {lost[name].text()}" for name in fading) or "in the long run only"))
-print(f"3. mAP with any camera, equation 11 at 1:1 {versus_id('ResNet50+ID+CA', 'mAP_any_camera', evidence).text()}")
-print(f"4. equation 5 inside one camera {versus_id('ID + eq. 5 inside one camera', 'mAP', evidence).text()}")
-print(
+tell("2. " + ("; ".join(f"{name.split(', ')[1]} {lost[name].text()}" for name in fading) or "in the long run only"))
+tell(f"3. mAP with any camera, equation 11 at 1:1 {versus_id('ResNet50+ID+CA', 'mAP_any_camera', evidence).text()}")
+tell(f"4. equation 5 inside one camera {versus_id('ID + eq. 5 inside one camera', 'mAP', evidence).text()}")
+tell(
     f"5. train-test gap {versus_id('ResNet50+ID+CA', 'train_test_gap', evidence).text()}, while mAP on the training people changes by "
     f"{versus_id('ResNet50+ID+CA', 'train_mAP', evidence).text()}"
 )
@@ -1074,7 +1068,7 @@ for g, start in places.itertuples(index=False):
     suffix = f", gap {g:g}" + (", from scratch" if start == "scratch" else "")
     pairs = [ledger.paired(evidence, name + suffix, "ResNet50+ID" + suffix, "mAP") for name in list(GAP_ROWS)[1:]]
     alone = evidence.mAP[evidence.variant == "ResNet50+ID" + suffix].mean()
-    print(
+    tell(
         f"6. gap {g:g} from {'scratch' if start == 'scratch' else 'the stand-in'}: identities alone {alone:.1%}, equation 11 {pairs[0].text()}, cross-camera pull {pairs[1].text()} ({len(pairs[0].differences)} seeds)"
     )
 
@@ -1088,27 +1082,31 @@ for g, start in places.itertuples(index=False):
 # %% [markdown]
 # ## Exercises
 #
-# Each has a solution (folded) and a check. Try first; the check tells whether you got there.
+# Each has a solution and a check, both folded. Write your own answer in the place of the solution, or in a cell between it and the check: what runs last counts. The check says `right`, or what is not.
 
 # %% [markdown] tags=["exercise"]
 # **1. Read equation 11.** One person on a line: A1 = 0, A2 = 1 under one camera, B1 = 3, B2 = 5 under another; margin 0.5. Work out the four terms of equation 11 by hand. Name the list of four numbers `terms`, in the order A1, A2, B1, B2.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 # same-camera distance − nearest other-camera distance + margin, at least 0
 terms = [max(0, 1 - 3 + 0.5), max(0, 1 - 2 + 0.5), max(0, 2 - 2 + 0.5), max(0, 2 - 4 + 0.5)]
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 line = torch.tensor([[0.0], [1.0], [3.0], [5.0]])
 by_kit = camera_aware(line, one_pid, two_camids, margin=0.5, reduction="sum")
 assert len(terms) == 4 and np.isclose(sum(terms), by_kit.item()), "which image of the other camera is the nearest?"
 assert np.allclose(terms, [0, 0, by_kit.item(), 0]), "a term is never below 0, and only one is above"
+print("right")
 
 
 # %% [markdown] tags=["exercise"]
 # **2. Who moves whom?** Only B1's term is open in exercise 1. Differentiate it by hand: write `gradient_of_B1()`, which returns the gradient of that term with respect to A1, A2, B1, B2 as a list of four numbers.
 # Where does a step of gradient descent send each of them? Name the list `moves`, of four numbers: +1 to the right (greater values), −1 to the left, 0 stays.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 def gradient_of_B1():
     """Of (B2 − B1) − (B1 − A2) + margin: B1 and A2 go apart, and B1 goes to B2."""
     return [0.0, 1.0, -2.0, 1.0]
@@ -1116,18 +1114,21 @@ def gradient_of_B1():
 
 moves = [0, -1, +1, -1]  # against the gradient
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 x = line.clone().requires_grad_()
 camera_aware(x, one_pid, two_camids, margin=0.5, reduction="sum").backward()
 assert np.allclose(gradient_of_B1(), x.grad[:, 0].tolist()), "D(B1, B2) = B2 − B1 and D(B1, A2) = B1 − A2"
 assert np.array_equal(moves, -x.grad[:, 0].sign().numpy()), "a step of descent goes against the gradient"
+print("right")
 
 
 # %% [markdown] tags=["exercise"]
 # **3. How much weight is a dynamic weight?** Write `average_weight(order, steps)`, which returns the mean of α over the steps k = 0 … `steps` − 1 of equation 14 with $O_{ID}$ = `order`. By which factor does it grow when $O_{ID}$ is read as the initial loss itself and
 # not as its power of ten, for 751 people? Name the number `factor`, not rounded.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 def average_weight(order, steps):
     """Mean of order · k / steps over k = 0 … steps − 1."""
     return order * (steps - 1) / (2 * steps)
@@ -1135,12 +1136,14 @@ def average_weight(order, steps):
 
 factor = math.log(751) / 1
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 for order, steps in ((1.0, 200), (6.5, 40), (1.0, 1)):
     looped = np.mean([DynamicWeight(order, steps)(k) for k in range(steps)])
     assert np.isclose(average_weight(order, steps), looped), f"order {order}, {steps} steps: the mean is {looped}"
 by_reading = {r: average_weight(order_of_magnitude(math.log(751), reading=r), 500) for r in ("power", "value")}
 assert np.isclose(factor, by_reading["value"] / by_reading["power"]), "the mean is proportional to the order"
+print("right")
 
 
 # %% [markdown] tags=["exercise"]
@@ -1148,7 +1151,8 @@ assert np.isclose(factor, by_reading["value"] / by_reading["power"]), "the mean 
 # The same seed and epoch must give the same batches. `PKSampler` deals the people: start from its batches with `k=4` and exchange each person's rows. Name the sampler of the training split (`train_pids`, `data.train.camid`, the `p` and `seed` of `sampler`) `four_cameras`.
 # Then count, over `epoch(0)`, the anchors that equation 11 can use (they need another image of the person in the same camera *and* one in another camera). Name their share `usable`, and the same for `sampler`, the quadruplets, `usable_before`.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 class FourCameras(PKSampler):
     """P × 4 batches in which a person's images come from as many cameras as possible."""
 
@@ -1177,7 +1181,8 @@ four_cameras = FourCameras(train_pids, data.train.camid, p=min(P, num_ids), seed
 usable, usable_before = share_usable(four_cameras), share_usable(sampler)
 print(f"equation 11 can use {usable_before:.0%} of the anchors of quadruplets, {usable:.0%} with four cameras")
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 again = FourCameras(train_pids, data.train.camid, p=min(P, num_ids), seed=seeds[0])
 assert all(np.array_equal(a, b) for a, b in zip(four_cameras.epoch(1), again.epoch(1), strict=True)), "a pure function"
 shares, cameras_seen = {}, pd.Series(data.train.camid.to_numpy()).groupby(train_pids).nunique()
@@ -1191,19 +1196,22 @@ for name, some_sampler in {"usable": four_cameras, "usable_before": sampler}.ite
     shares[name] = np.mean([n[n > 1].sum() / 4 if (n > 0).sum() > 1 else 0.0 for n in counted])
 assert np.isclose(usable, shares["usable"]), "an image is not its own partner"
 assert np.isclose(usable_before, shares["usable_before"]), "the same count, over the quadruplets"
+print("right")
 
 # %% [markdown] tags=["exercise"]
 # **5. Does it help the other side?** The cross-camera pull has more pairs to pull with four cameras. Train the row `ALTERNATIVES["ID + cross-camera pull"]` with your sampler on the first seed, by `train`, which returns a model and its history: name them `pulled` and `history`. Evaluate by `judged` and name the metrics, a dictionary,
 # `with_four`. One seed is no finding: write down (in a comment) what you would run to make it one.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 pulled, history = train(ALTERNATIVES["ID + cross-camera pull"], data, seeds[0], sampler=four_cameras)
 with_four = judged(pulled, data)[0]
 two_cameras = table[(table.variant == "ID + cross-camera pull") & (table.seed == seeds[0])].iloc[0]
 print(f"mAP, one seed: {two_cameras.mAP:.1%} with quadruplets, {with_four['mAP']:.1%} with four cameras")
 # to make it a finding: both samplers on every seed, by `ablate`, and their differences by `ledger.paired`
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 pull = ALTERNATIVES["ID + cross-camera pull"]
 _, first_step = train(pull, data, seeds[0], sampler=four_cameras, steps=1)  # the step before anything is learnt
 assert len(history) == STEPS["stand-in"], "as many steps as the other rows"
@@ -1211,6 +1219,7 @@ assert np.allclose(history[["id", "camera"]].iloc[0], first_step[["id", "camera"
     "another sampler, row or seed?"
 )
 assert np.isclose(with_four["mAP"], bench.measure(*bench.embeddings(pulled, data, size), data)["mAP"]), "another model?"
+print("right")
 
 # %% [markdown]
 # ## In this notebook we learned

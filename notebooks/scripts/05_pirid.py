@@ -18,16 +18,18 @@
 #
 # What this paper changes on the road: the labels, the objective, and something that happens between epochs.
 #
-#     load ─> split table ─> sampler ────────> batch ─> *model ──> *objective ──────────> fit ─> embed ─> evaluate ─> ledger, pictures
-#             (camera by     (P × K of intra-          (GAP to g,  (memory softmax a       │
-#              camera)        camera identities)        BN to f)    camera + prototypes) <─┴─ *before each epoch: cluster the identities
+#     load ─> split table ─> sampler ────────> batch ─> *model ──> *objective
+#             (camera by     (P × K of intra-          (GAP to g,  (memory softmax a
+#              camera)        camera identities)        BN to f)    camera + prototypes)
+#     ─> fit ─> embed ─> evaluate ─> ledger, pictures
+#        └ *before each epoch: cluster the identities
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke: seconds, for tests; demo: minutes on two cores; long: an hour or more; paper: a GPU
 dataset: str = "plaza"  # plaza, folder, market1501, dukemtmc, msmt17 or cuhk03
 data_root: str = "../data"  # where the data set lies (Plaza: where it is kept once rendered)
 gap: float = 1.0  # Plaza only: how much its cameras differ, from 0 (all alike) to 1; table 2 is also run at half of it
-seeds: list = []  # seed k = Plaza world k and training seed k; empty: as many as the profile has
+seeds: list = []  # seed k is Plaza world k and training seed k; empty: as many as the profile has
 results_path: str = ""  # where the last cell saves the results; empty: nowhere
 
 # %%
@@ -48,10 +50,12 @@ from reidkit.ablation import ablate
 from reidkit.association import associate, intra_camera_labels, pair_scores, prototype_distances, prototypes
 from reidkit.datasets import load_seed
 from reidkit.embedding import embed, silhouettes, tsne
+from reidkit.evaluation import evaluate
 from reidkit.loading import Augment, pixels
 from reidkit.losses import batch_hard_triplet, camera_softmax
 from reidkit.memory import MemoryBank
 from reidkit.models import BNNeck, ReID
+from reidkit.progress import tell
 from reidkit.results import save_results
 from reidkit.samplers import PKSampler
 from reidkit.training import fit, warmup_cosine, warmup_milestones
@@ -110,7 +114,7 @@ if len(np.unique(id_camids)) < 2:
     raise ValueError(
         f"{data.name}: all training images are of one camera. Prototypes join identities across cameras: there is nothing to join."
     )
-print(
+tell(
     f"{len(ids)} training images of {len(np.unique(people))} people become {len(people)} intra-camera identities under {len(np.unique(id_camids))} cameras; "
     f"a person has {len(people) / len(np.unique(people)):.1f} of them on average."
 )
@@ -284,7 +288,7 @@ print(f"equation 4, own prototype: {value:.6f}, loop and kit agree in value and 
 shuffled = own[torch.randperm(12, generator=stream)]
 literal, of_others = (inter_literal(toy, labels, toy_centres, 0.05, toy_prototype_of) for labels in (own, shuffled))
 assert literal == of_others
-print(f"equation 4 as printed: {literal.item():.2f} with the right labels, {of_others.item():.2f} with shuffled ones")
+tell(f"equation 4 as printed: {literal.item():.2f} with the right labels, {of_others.item():.2f} with shuffled ones")
 
 
 # %% [markdown]
@@ -320,7 +324,7 @@ solved = F.one_hot(own, 3).double() + 0.01 * torch.randn(
 )  # everybody in place
 for scale in (1, 10, 100):
     with_hinge, without = (batch_hard_triplet(scale * solved, own, margin=0.1, hinge=h).item() for h in (True, False))
-    print(f"a batch in perfect order, scaled by {scale:3d}: with a hinge {with_hinge:.2f}, as printed {without:8.2f}")
+    tell(f"a batch in perfect order, scaled by {scale:3d}: with a hinge {with_hinge:.2f}, as printed {without:8.2f}")
 
 # %% [markdown]
 # Without the hinge a batch in perfect order still pulls: the loss falls for ever as $g$ grows. Our runs did not diverge; what the hinge does to mAP is a row of the long run.
@@ -340,7 +344,7 @@ by_hand = (
     intra_loop(toy, *given, 0.05) + inter_loop(toy, own, toy_centres, 0.05) + triplet_loop(toy_raw, own, 0.1, False)
 )
 agree(by_hand, sum(terms.values()), toy)
-print(" + ".join(f"{name} {term.item():.3f}" for name, term in terms.items()), f"= {by_hand.item():.3f}")
+tell(" + ".join(f"{name} {term.item():.3f}" for name, term in terms.items()), f"= {by_hand.item():.3f}")
 
 
 # %% [markdown]
@@ -695,8 +699,8 @@ picture
 # %%
 for name, (options, _) in DISTANCES.items():
     precision, recall, count = scores_at(centroids, 0.6, **options)
-    print(f"{name:26s} at 0.6: {count:4d} prototypes, precision {precision:6.1%}, recall {recall:6.1%}")
-print(
+    tell(f"{name:26s} at 0.6: {count:4d} prototypes, precision {precision:6.1%}, recall {recall:6.1%}")
+tell(
     f"{'association graph':26s}       {by_graph(centroids, id_camids, None).max() + 1:4d} labels,     precision {graph_scores.precision:6.1%}, recall {graph_scores.recall:6.1%}"
 )
 
@@ -836,7 +840,7 @@ def joined_by(results, row="PIRID"):
 
 
 last = table[table.variant == "PIRID"]
-print(
+tell(
     f"PIRID, {where(gap)}: {joined_by(table)}; at the end {last.prototypes.mean():.0f} prototypes for {len(np.unique(people))} people, holding {last.kept.mean():.0%} of the identities."
 )
 plots.loss_curves({n: list(kept.history[kept.variant == n].dropna()) for n in ("PIRID-2", "PIRID")}, ["intra", "inter"])
@@ -1016,7 +1020,7 @@ if isinstance(ours.get("labels"), np.ndarray):
     sizes = np.bincount(found[found >= 0])
     pure = sum(len(np.unique(people[found == label])) == 1 for label in range(len(sizes)))
     doubled = sum(len(np.unique(id_camids[found == label])) < sizes[label] for label in range(len(sizes)))
-    print(
+    tell(
         f"{len(sizes)} prototypes of {sizes.min()} to {sizes.max()} identities: {pure} hold one person only; {doubled} hold two identities of one camera, who cannot be one person; "
         f"{(found < 0).mean():.0%} of the identities are ruled out."
     )
@@ -1054,6 +1058,26 @@ plots.embedding_maps(
         name: stats_of(query, gallery, gallery[some], some_pids, some_camids)
         for name, (query, gallery) in panels.items()
     },
+)
+
+# %% [markdown]
+# ### Ranked lists: PIRID-1, PIRID
+#
+# The five nearest images of four queries, chosen by a rule: the three whose average precision PIRID improves most over PIRID-1, and the one that it harms most. Left of each: its average precision in percent by both. On a wrong answer, look at its camera.
+
+# %%
+lists = {name: panels[name] for name in ("PIRID-1", "PIRID")}
+ap = {name: evaluate(*features, *bench.known(data)).ap for name, features in lists.items()}
+chosen = bench.chosen_by_gain(ap["PIRID-1"], ap["PIRID"])
+plots.ranked_lists(
+    **bench.side_by_side(lists, data, chosen),
+    labels=[f"{100 * ap['PIRID-1'][i]:.0f} → {100 * ap['PIRID'][i]:.0f}" for i in chosen],
+)
+
+# %%
+gain = np.nan_to_num(ap["PIRID"] - ap["PIRID-1"])
+tell(
+    f"PIRID improves {(gain > 0.005).sum()} of {np.isfinite(ap['PIRID-1']).sum()} queries by more than half a point of average precision over PIRID-1 and harms {(gain < -0.005).sum()} (seed {seeds[0]})."
 )
 
 # %% [markdown]
@@ -1118,7 +1142,7 @@ explain(everything, verdicts)
 
 # %%
 for name, part in tables.items():
-    print(f"{name}: PIRID less PIRID-1 {ledger.paired(part, 'PIRID', 'PIRID-1', 'mAP').text()} points of mAP; its prototypes: {joined_by(part)}.")  # fmt: skip
+    tell(f"{name}: PIRID less PIRID-1 {ledger.paired(part, 'PIRID', 'PIRID-1', 'mAP').text()} points of mAP; its prototypes: {joined_by(part)}.")  # fmt: skip
 
 # %% [markdown]
 # In equation 4 a wrong pair makes one person of two, and a person split over two prototypes is her own negative. One whose identities are ruled out is neither: she goes without equations 4 and 5, and where most are ruled out, so do most images. *True labels* make neither mistake and change nothing else: what they gain over PIRID is what the clustering loses.
@@ -1154,6 +1178,7 @@ if ledger.is_stored("05_pirid"):
     display(pd.concat({name: compare(part, QUESTIONS) for name, part in long_tables.items()}))
     for name, part in long_tables.items():
         print(f"{name}, prototypes of PIRID: {joined_by(part)}.")
+        display(plots.ablation_chart(part[part.variant.isin(shown_2)], ["mAP", "bias"]))
 else:
     long = None
     print("No long results are stored yet: python -m reidkit run 05 --profile long makes them.")
@@ -1192,12 +1217,13 @@ if long is not None:
 # %% [markdown]
 # ## Exercises
 #
-# Each has a solution (folded) and a check. Try first; the check tells whether you got there.
+# Each has a solution and a check, both folded. Write your own answer in the place of the solution, or in a cell between it and the check: what runs last counts. The check says `right`, or what is not.
 
 # %% [markdown] tags=["exercise"]
 # **1. Read equation 1.** In a P × K batch an identity comes with K = 4 images, so its row is updated four times. (Leave the scaling to unit length aside.) Write `left(rate, updates)`: the share of the old row, a float from 0 to 1, that is left after so many updates. Which rate leaves exactly half after one batch? Name it `half_rate`.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 def left(rate, updates):
     """The share of the old row after so many updates."""
     return rate**updates
@@ -1205,17 +1231,20 @@ def left(rate, updates):
 
 half_rate = 0.5 ** (1 / 4)
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 for rate, updates, share in ((0.5, 4, 0.0625), (0.2, 3, 0.008), (0.05, 1, 0.05), (0.9, 0, 1)):
     assert np.isclose(left(rate, updates), share), f"of the old row, {share} is left after {updates} updates at {rate}"
 assert 0 < half_rate < 1 and np.isclose(half_rate**4, 0.5), "four updates leave half of the row"
+print("right")
 
 
 # %% [markdown] tags=["exercise"]
 # **2. DBSCAN, once taken apart.** With `min_samples=2` DBSCAN is single linkage. Write `linked(distances, eps)`, which takes distances (N, N) and returns labels (N,): the connected components of the graph that links whoever is at most eps apart, −1 for who is alone. (`scipy.sparse.csgraph.connected_components` finds
 # components.) It must join the same identities as `prototypes`; the labels' own numbers do not matter.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 def linked(distances, eps):
     """Single linkage cut at eps."""
     near = distances <= eps
@@ -1224,7 +1253,8 @@ def linked(distances, eps):
     return np.where(alone, -1, component)
 
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 a_chain = np.abs(np.subtract.outer(*[np.array([0.0, 1.0, 2.0, 9.0])] * 2))  # three in a row, each 1 from the next
 chained = np.asarray(linked(a_chain, 1.0))
 assert chained[0] >= 0 and (chained[:3] == chained[0]).all() and chained[3] == -1, "a chain is one cluster"
@@ -1233,13 +1263,15 @@ for metric, eps in {"jaccard": 0.6, "euclidean": 0.7, "cosine": 0.25}.items():
     kits = prototypes(centroids, id_camids, metric=metric, eps=eps)
     together = [(found[:, None] == found[None]) & (found >= 0)[:, None] for found in (mine, kits)]
     assert np.array_equal(*together), f"other identities are joined under {metric}"
+print("right")
 
 
 # %% [markdown] tags=["exercise"]
 # **3. What nobody told DBSCAN.** Two identities of one camera are two persons, for sure. Write `impossible(found, camids)`, from labels (N,), −1 = ruled out, and cameras (N,): of the pairs of identities that a clustering joins, the share that lies in one camera; NaN if nothing is joined. It needs no true labels, and 1 minus it is an upper bound of the
 # precision. Which of ε = 0.3, 0.5, 0.6, 0.7, 0.8 and 0.9 would you choose for `prototypes(centroids, id_camids, eps=ε)` with it alone, because the least is impossible? Name it `chosen`. Then compare it with the precision: was that a good choice?
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 def impossible(found, camids):
     """The share of joined pairs that share a camera; NaN if nothing is joined."""
     joined = np.triu((found[:, None] == found[None]) & (found >= 0)[:, None], 1)
@@ -1261,7 +1293,8 @@ print(
     f"The least impossible is eps {chosen}. The bound is no estimate: one prototype of everybody has only {everybody:.1%} impossible pairs, so a large eps looks good."
 )
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 some_labels, some_cameras = np.array([0, 0, 0, 1, 1, -1, -1]), np.array([0, 0, 1, 2, 3, 2, 2])
 assert np.isclose(impossible(some_labels, some_cameras), 1 / 4), "of four joined pairs, one lies in one camera"
 assert impossible(by_truth(None, None, people), id_camids) == 0
@@ -1279,27 +1312,32 @@ for eps in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9):
         assert np.isclose(impossible(found, id_camids), bounds[eps]), f"another share at eps {eps}"
         assert pair_scores(found, people).precision <= 1 - bounds[eps] + 1e-12
 assert bounds[chosen] == min(bounds.values()), "the least impossible pairs are at another eps"
+print("right")
 
 # %% [markdown] tags=["exercise"]
 # **4. Equation 5 without a floor.** Take `solved`, the toy batch in perfect order with prototypes `own`, and m₁ = 0.1. By which `factor`, a number, must its features be scaled so that equation 5 as printed (`batch_hard_triplet(factor * solved, own, margin=0.1, hinge=False)`) falls below −1000? It may be up to a tenth larger than needed; two values of the loss are enough to find it. What is the loss with the hinge there? Name it `hinged`.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 # Without a hinge the loss is 0.1 - gap * scale: linear in the scale, so that two values give the gap.
 at_1, at_2 = (batch_hard_triplet(scale * solved, own, margin=0.1, hinge=False).item() for scale in (1, 2))
 factor = 1.01 * (1000 + 0.1) / (at_1 - at_2)
 hinged = batch_hard_triplet(factor * solved, own, margin=0.1).item()
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 assert batch_hard_triplet(factor * solved, own, margin=0.1, hinge=False) < -1000
 assert batch_hard_triplet(0.9 * factor * solved, own, margin=0.1, hinge=False) > -1000, "a smaller factor would do"
 assert float(hinged) == batch_hard_triplet(factor * solved, own, margin=0.1).item(), "another value with the hinge"
+print("right")
 
 # %% [markdown] tags=["exercise"]
 # **5. Change the sampler (R14).** The triplet's positives should come from other cameras: that is what prototypes are for. A positive pair is two places of a batch whose images have one prototype, by `prototypes(centroids, id_camids)`; images without one, −1, are in no pair. What share of
 # the positive pairs crosses cameras when batches hold *intra-camera identities*, `PKSampler(ids, p=min(P, number of identities), k=K, seed=0)`, and when they hold *prototypes* (label the images by their prototypes, and `ignore=-1`)? Count the pairs of
 # `epoch(0)` and name the two shares, floats from 0 to 1, `by_identity` and `by_prototype`.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 of_image = prototypes(centroids, id_camids)[ids]
 camera_of = data.train.camid.to_numpy()
 
@@ -1323,7 +1361,8 @@ print(
 )
 
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 def by_counting(labels):
     """The share of positive pairs that cross cameras, counted camera by camera."""
     with_prototype, cameras = prototypes(centroids, id_camids)[ids], data.train.camid.to_numpy()
@@ -1342,6 +1381,7 @@ def by_counting(labels):
 assert np.isclose(by_identity, by_counting(ids)), "another share in batches of identities"
 assert np.isclose(by_prototype, by_counting(prototypes(centroids, id_camids)[ids])), "another in those of prototypes"
 assert 0 <= by_identity <= by_prototype <= 1, "a batch of prototypes has more pairs that cross"
+print("right")
 
 # %% [markdown]
 # ## In this notebook we learned

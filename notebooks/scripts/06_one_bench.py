@@ -16,17 +16,20 @@
 #
 # On the road all stations are the same for every row, but for the objective, and the labels that it is allowed to see:
 #
-#     load ─> split table ─> sampler ─────────────> batch ─> model ──────> *objective ─────> fit ─> embed ─> evaluate ─> ledger, pictures
-#             (labels across  (camera quadruplets,  (64       (small ResNet, (fifteen rows)    (120    (f)      (cosine)
-#              cameras, or     or P × K of intra-    images)   FC + BN to f)                    steps)
+#     load ─> split table ─> sampler ─────────────> batch ─> model ──────> *objective
+#             (labels across  (camera quadruplets,  (64       (small ResNet, (fifteen rows)
+#              cameras, or     or P × K of intra-    images)   FC + BN to f)
 #              inside them)    camera identities)
+#     ─> fit ───> embed ─> evaluate ─> ledger, pictures
+#        (120     (f)      (cosine)
+#         steps)
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke: seconds, for tests; demo: minutes on two cores; long: an hour or more; paper: a GPU
 dataset: str = "plaza"  # plaza, folder, market1501, dukemtmc, msmt17 or cuhk03
 data_root: str = "../data"  # where the data set lies (Plaza: where it is kept once rendered)
 gap: float = 1.0  # Plaza only: how much its cameras differ in the main table, from 0 (all alike) to 1
-seeds: list = []  # seed k = Plaza world k and training seed k; empty: as many as the profile has
+seeds: list = []  # seed k is Plaza world k and training seed k; empty: as many as the profile has
 results_path: str = ""  # where the last cell saves the results; empty: nowhere
 methods: list = []  # rows to run, by name; empty: all. One row alone: -p methods '["ID + CCSC"]'
 steps: int = 0  # training steps of a row; 0: as many as the profile has
@@ -46,10 +49,11 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from reidkit import bench, ledger, plots, recipes
-from reidkit.ablation import ablate, summarise
+from reidkit.ablation import ablate
 from reidkit.costs import held_for_backward
 from reidkit.datasets import labels, load, load_seed
 from reidkit.embedding import silhouettes, tsne
+from reidkit.evaluation import evaluate
 from reidkit.ledger.tables import Table
 from reidkit.loading import pixels
 from reidkit.losses import (
@@ -62,6 +66,7 @@ from reidkit.losses import (
     contrastive,
 )
 from reidkit.models import ReID
+from reidkit.progress import tell
 from reidkit.recipes import Budget, Trained, accumulated
 from reidkit.results import environment, save_results
 from reidkit.samplers import PKSampler
@@ -356,7 +361,7 @@ def compute(wanted):
     return done.assign(source="computed here")
 
 
-PICTURED = ("ID", "ID + CCSC + triplet", "M3", "M7")
+PICTURED = (NONE, "ID", "ID + CCSC + triplet", "M3", "M7")
 DIAL = ("ID", "ID + CCSC", "ID + DCAML, averaged", "M3", "M7") if settings["dial rows"] == "some" else (*FULL, *INTRA)
 scratch_rows = [m for m in (("ID",) if settings["dial rows"] == "some" else DIAL) if m in chosen]
 wanted = [(method, gap, "stand-in", seed) for method in chosen for seed in seeds]
@@ -409,14 +414,14 @@ if len(both):
         "whole": f"Another processor stored them ({', '.join(sorted(makers))}); from one to another {100 * SPREADS * spread:.1f} are allowed. So table and dial below consist of stored cells only, and what was computed again stands beside them.",
         "leave": f"{len(stored)} stored cells are left alone, and all is computed here.",
     }
-    print(
+    tell(
         f"{len(both)} stored cells are computed here again and differ by at most {100 * apart:.2f} points of mAP; allowed are {100 * CLOSE:.0f}. {told[use]}"
     )
     if apart > 0:
         beside = pd.DataFrame({"stored": 100 * there[both], "here": 100 * here[both]})
         display(beside.assign(difference=beside.here - beside.stored).round(2))
 elif len(stored):
-    print("None of the stored cells can be computed again among this run's rows: they are left alone.")
+    tell("None of the stored cells can be computed again among this run's rows: they are left alone.")
 else:
     print("No cell of this run is stored: everything is computed here.")
 witnesses = witness[witness.method.isin(both.get_level_values("method"))] if len(both) else witness.iloc[:0]
@@ -440,7 +445,7 @@ kept = kept.sort_values(["order", "seed"], kind="stable").drop(columns="order").
 table = kept.drop(columns=["query", "gallery"], errors="ignore")
 save_results(results_path, table)  # a long run that is cut short has left something
 sources = table.groupby("source", sort=False).size()
-print(
+tell(
     "; ".join(
         f"{count} cells {source}" if source == "computed here" else f"{count} cells from {source}"
         for source, count in sources.items()
@@ -470,7 +475,7 @@ plots.ablation_chart(table, ["mAP", "bias"])
 # How a person's features lie: silhouettes by identity (higher: people are apart) and by camera inside a person (0: cameras are mixed; higher: a person falls apart into her cameras), and the mean distance to a person's centre. Read the distance beside the silhouette by identity: a network that tells nobody apart has short distances too.
 
 # %%
-summarise(table, METRICS[4:]).xs("mean", axis=1, level=1).round(3)
+ledger.spread(table, METRICS[4:])
 
 
 # %% [markdown]
@@ -520,7 +525,7 @@ if len(gains):
     clear = [f"{name} ({100 * row['mean']:+.1f})" for name, row in gains.iterrows() if row.low > 0]
     harmful = [f"{name} ({100 * row['mean']:+.1f})" for name, row in gains.iterrows() if row.high < 0]
     rest = [name for name in gains.index if gains.low[name] <= 0 <= gains.high[name]]
-    print(f"Over {len(seeds)} seed(s), gains whose interval lies above 0: {', '.join(clear) or 'none'}.")
+    tell(f"Over {len(seeds)} seed(s), gains whose interval lies above 0: {', '.join(clear) or 'none'}.")
     print(f"Losses whose interval lies below 0: {', '.join(harmful) or 'none'}.")
     print(f"Not told apart from nothing: {', '.join(rest) or 'none'}.")
 
@@ -548,14 +553,14 @@ def beside_elsewhere(pairs):
 
 if dataset == "plaza" and pairs is not None and len(pairs):
     worlds = pairs.groupby(KEYS[:3]).mAP.var().mean() ** 0.5
-    print(f"{machine(longer)} ({longer.attrs['date']}) against {machine(other)} ({other.attrs['date']}).")
-    print(
+    tell(f"{machine(longer)} ({longer.attrs['date']}) against {machine(other)} ({other.attrs['date']}).")
+    tell(
         f"Over {len(pairs)} cells of {pairs.method.nunique()} rows, mAP moves by {100 * moved.mean():+.1f} points on average, with a standard deviation of {100 * moved.std():.1f}, and at most by {100 * moved.abs().max():.1f}. From world to world the standard deviation of a row is {100 * worlds:.1f}."
     )
     beside = beside_elsewhere(pairs)
     if len(beside):
         display(beside[["mAP, points", "elsewhere"]].assign(shift=(100 * beside["shift"]).map("{:+.1f}".format)))
-        print(
+        tell(
             f"A gain, the mean over {pairs.seed.nunique()} worlds, moves by at most {100 * beside['shift'].abs().max():.1f} points; {beside.same_sign.sum()} of {len(beside)} keep their sign. Rows whose interval came to hold 0, or ceased to: {', '.join(beside.index[~beside.same_words]) or 'none'}."
         )
 else:
@@ -596,14 +601,14 @@ if costs is not None:
 # %%
 if costs is not None and "ID" in costs.index and len(costs) > 1:
     rise = costs["seconds a step"] / costs["seconds a step"]["ID"]
-    print(
+    tell(
         f"The dearest step is that of {rise.idxmax()}, {rise.max():.2f} times that of the identification loss alone; one measurement each, so read the order of magnitude. Memory goes from {costs['MiB a step'].min():.0f} to {costs['MiB a step'].max():.0f} MiB."
     )
 
 # %% [markdown]
 # ## What it looks like
 #
-# The people of the gallery that most cameras saw; colour = camera, marker = person. Left to right: identification, with CCSC and the triplet beside it, labels inside cameras, and with guessed people on top. The numbers above a panel are the first seed's, computed here, its silhouettes those of the people drawn; the lines below are over all seeds and all people.
+# The people of the gallery that most cameras saw; colour = camera, marker = person. First the start, which nobody fine-tuned; then identification, with CCSC and the triplet beside it, labels inside cameras, and with guessed people on top. The numbers above a panel are the first seed's, computed here, its silhouettes those of the people drawn; the lines below are over all seeds and all people.
 
 # %%
 some = bench.most_seen(data.gallery)
@@ -618,21 +623,37 @@ if panels:
     for name, f in unit.items():
         row = first.loc[name]
         stats[name] = {"mAP": row.mAP, "camera_bias": row.bias, "silhouettes": silhouettes(f, some_pids, some_camids)}
-    display(plots.embedding_maps({name: tsne(f) for name, f in unit.items()}, some_pids, some_camids, stats=stats))
+    points = {name: tsne(f) for name, f in unit.items()}
+    display(plots.embedding_maps(points, some_pids, some_camids, stats=stats, columns=3))
 
 # %%
 for one, other in (("ID", "M7"), ("M3", "M7"), ("ID", "ID + CCSC + triplet")):
     if {one, other} <= set(table.variant):
         pair = ledger.paired(table, other, one, "silhouette_camera")
         mix = "better" if pair.high < 0 else "worse" if pair.low > 0 else "neither better nor worse for certain"
-        print(f"Silhouette by camera inside a person, {other} less {one}: {pair.text(1, 2)}: cameras mix {mix}.")
+        tell(f"Silhouette by camera inside a person, {other} less {one}: {pair.text(1, 2)}: cameras mix {mix}.")
+
+# %% [markdown]
+# The five nearest images of four queries, by identification and with CCSC and the triplet beside it. A rule chose them: the three whose average precision gains most, and the one that loses most; left of each, both in percent. Look at the cameras of the wrong answers.
+
+# %%
+if {"ID", "ID + CCSC + triplet"} <= panels.keys():
+    lists = {name: panels[name] for name in ("ID", "ID + CCSC + triplet")}
+    before, after = (evaluate(*features, *bench.known(data)).ap for features in lists.values())
+    queries = bench.chosen_by_gain(before, after)
+    labels_left = [f"{100 * before[i]:.0f} → {100 * after[i]:.0f}" for i in queries]
+    display(plots.ranked_lists(**bench.side_by_side(lists, data, queries), labels=labels_left))
+    gain = np.nan_to_num(after - before)
+    tell(
+        f"{(gain > 0.005).sum()} of {np.isfinite(before).sum()} queries gain more than half a point of average precision, {(gain < -0.005).sum()} lose as much (seed {seeds[0]}, computed here)."
+    )
 
 # %% [markdown]
 # ## The dial
 #
 # How does each row do as the cameras part? Four readings, because one alone misleads. mAP falls for everybody, since **the task itself gets harder with the dial**. The gain in points grows where there is more to gain, which any good loss
 # does. The **gain as a share of the error that the base leaves** ($1 -$ mAP) takes that out. And camera bias is the only one of them that speaks of cameras. The base is ID, or M3 for labels inside cameras. The dial also measures distance from the stand-in, which never saw
-# cameras differ: so there are curves from scratch, with twice the steps.
+# cameras differ: so identification also has a curve from scratch, with twice the steps. A gain from scratch is drawn where a row has it at every gap: in a `long` run of one's own all rows do; the stored grid has only DCAML's ends, whose numbers stand in the table below.
 
 # %%
 missing = [cell for cell in dial_wanted if cell not in cells(stored)]
@@ -642,11 +663,11 @@ everything["variant"] = [key_of(*cell) for cell in everything[KEYS[:3]].itertupl
 everything = everything.drop(columns=["query", "gallery"], errors="ignore")
 save_results(results_path, everything)
 if dial_wanted:
-    print(
+    tell(
         f"The dial: {len(dial_wanted)} cells wanted, {len(dial_wanted) - len(missing)} were stored, {len(missing)} computed here."
     )
 else:
-    print(f"No dial here: {'the profile has none' if dataset == 'plaza' else dataset + ' has no such dial'}.")
+    tell(f"No dial here: {'the profile has none' if dataset == 'plaza' else dataset + ' has no such dial'}.")
 
 
 # %%
@@ -868,18 +889,18 @@ inside = mean[[name for name in INTRA if name in mean.index]]
 best_inside = inside.idxmax() if len(inside) else None
 if {"ID", best_inside} <= set(mean.index):
     pair = ledger.paired(table, "ID", best_inside, "mAP")
-    print(
+    tell(
         f"Labels across cameras cost {needs['comparisons across cameras']['ID']:,.0f} comparisons here and are worth {pair.text()} points of mAP: ID against {best_inside}, the best row that needs none."
     )
 for name in FEW:
     if {name, best_inside} <= set(mean.index):
         pair = ledger.paired(table, name, best_inside, "mAP")
-        print(
+        tell(
             f"{name}, {needs['comparisons across cameras'][name]:,.0f} comparisons and {needs['images labelled'][name]:,.0f} images, against {best_inside}: {pair.text()}."
         )
 if {CEILING, "M7"} <= set(mean.index):
     pair = ledger.paired(table, CEILING, "M7", "mAP")
-    print(f"The same two stages with true people: {pair.text()} above M7. That much the guesses cost.")
+    tell(f"The same two stages with true people: {pair.text()} above M7. That much the guesses cost.")
 
 # %% [markdown]
 # ### The same chart on your own images
@@ -904,7 +925,7 @@ if dataset == "plaza" and not methods:
     there = pd.DataFrame({name: labels_of(name, folder) for name in rows_there}, index=needs.columns).T
     display(labels_chart(of_folder, folder, there))
 else:
-    print(
+    tell(
         "Left out: "
         + (
             "this run is of chosen rows."
@@ -1004,7 +1025,7 @@ def field(table):
 
 claims, lacking = field(table)
 columns = ["at home", "at home, long", "on this bench"]
-print(
+tell(
     f"{len(claims)} claims of {len(PAPERS)} papers. "
     + (f"No results are kept yet of: {', '.join(lacking)}." if lacking else "All notebooks have left their results.")
 )
@@ -1063,11 +1084,11 @@ turned = tested[
     | (tested["at home"] == "not reproduced") & (tested["on this bench"] == "reproduced")
 ]
 if len(tested):
-    print(
+    tell(
         f"{len(tested)} claims are judged on this bench and in the demo at home; on {len(turned)} of them the verdicts contradict each other{': ' + ', '.join(turned.index) if len(turned) else ''}."
     )
 by_chance = 0.025 * (claims["on this bench"].isin(ledger.VERDICTS[:4])).sum()
-print(
+tell(
     f"If nothing here were true, about {by_chance:.1f} of the claims judged on this bench would still be 'reproduced' by chance."
 )
 
@@ -1091,7 +1112,7 @@ REASONS = {
 }
 missed = claims[claims["on this bench"].isin(["not reproduced", "undecided", "direction only"])]
 for name, verdict in missed["on this bench"].items() if len(seeds) > 1 else ():
-    print(f"{name}, {verdict}: {REASONS.get(name, 'the seeds scatter more than the rows differ')}.")
+    tell(f"{name}, {verdict}: {REASONS.get(name, 'the seeds scatter more than the rows differ')}.")
 
 
 # %% [markdown]
@@ -1104,7 +1125,7 @@ def say(text, better, worse, metric="mAP", scale=100):
     """One sentence about two rows, with the paired difference and its interval."""
     if {better, worse} <= set(table.variant):
         pair = ledger.paired(table, better, worse, metric)
-        print(f"{text}: {better} against {worse}, {metric} {pair.text(scale, 1 if scale == 100 else 2)}.")
+        tell(f"{text}: {better} against {worse}, {metric} {pair.text(scale, 1 if scale == 100 else 2)}.")
 
 
 say("Pulling a person's cameras together", "ID + CCSC", "ID")
@@ -1133,7 +1154,7 @@ def second_stage_by_gap(everything):
         if here.method.nunique() == 2
     }
     if pairs:
-        print("M7 less M5, in points of mAP: " + "; ".join(f"gap {g:g}: {text}" for g, text in pairs.items()) + ".")
+        tell("M7 less M5, in points of mAP: " + "; ".join(f"gap {g:g}: {text}" for g, text in pairs.items()) + ".")
 
 
 second_stage_by_gap(everything)
@@ -1160,16 +1181,16 @@ if longer is not None:
         display(spread_of(main), plots.ablation_chart(main, ["mAP", "bias"]))
         show_gains(against_base(main))
     else:
-        print("The main table is not among them yet: above it is computed here, and the stored cells are in the dial.")
+        tell("The main table is not among them yet: above it is computed here, and the stored cells are in the dial.")
     elsewhere = main[~main.seed.isin(table.seed)]  # the others may be the same cells
     both = pd.DataFrame({"here": table.groupby("variant").mAP.mean(), "there": elsewhere.groupby("variant").mAP.mean()})
     if len(both.dropna()) > 2:
         order = both.dropna().corr("spearman").iloc[0, 1]
-        print(
+        tell(
             f"The order of the rows on this run's worlds and on the stored run's other worlds: a rank correlation of {order:.2f}."
         )
 else:
-    print("No long results are stored yet: python -m reidkit sweep sweeps/06_one_bench.yaml makes them.")
+    tell("No long results are stored yet: python -m reidkit sweep sweeps/06_one_bench.yaml makes them.")
 
 # %%
 if longer is not None and longer.groupby("method").gap.nunique().max() > 1:
@@ -1181,12 +1202,13 @@ if longer is not None and longer.groupby("method").gap.nunique().max() > 1:
 # %% [markdown]
 # ## Exercises
 #
-# Each has a solution (folded) and a check. Try first; the check tells whether you got there.
+# Each has a solution and a check, both folded. Write your own answer in the place of the solution, or in a cell between it and the check: what runs last counts. The check says `right`, or what is not.
 
 # %% [markdown] tags=["exercise"]
 # **1. A share of the error.** One method goes from 60 to 64 % mAP on a hard set, another from 90 to 92 % on an easy one. Which gains more? Write `share(base, new)`, the share of the remaining error that is removed (negative where the error grows), both arguments mAP as fractions of 1. Name the set with the larger share `better`: "hard" or "easy".
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 def share(base, new):
     """Of the error that the base leaves, how much is gone."""
     return (new - base) / (1 - base)
@@ -1194,26 +1216,32 @@ def share(base, new):
 
 better = "easy" if share(0.90, 0.92) > share(0.60, 0.64) else "hard"  # 20 % of the error against 10 %
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 assert np.isclose(share(0.6, 0.8), 0.5) and np.isclose(share(0.6, 0.6), 0) and np.isclose(share(0.6, 0.5), -0.25)
 assert better == "easy", "four points are a tenth of 40; two points are a fifth of 10"
+print("right")
 
 # %% [markdown] tags=["exercise"]
 # **2. What a human does.** Three cameras see 10 people each, the same 10. How many comparisons does labelling across cameras take on average, and how many if each camera sees 10 people whom no other sees? Work both numbers out by hand from the rule in *Labels against accuracy*, and name them `same_people` and `strangers`.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 same_people = 0 + 10 * (10 + 1) / 2 + 10 * (10 + 1) / 2  # the list is ten long, one is half-way down
 strangers = 0 + 10 * 10 + 10 * 20  # a newcomer is compared with everybody
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 both_seen = pd.DataFrame({"pid": np.tile(np.arange(10), 3), "camid": np.repeat([0, 1, 2], 10)})
 assert comparisons(both_seen) == same_people and comparisons(both_seen.assign(pid=np.arange(30))) == strangers
+print("right")
 
 
 # %% [markdown] tags=["exercise"]
 # **3. Luck.** A bench judges m claims of which none is true, with the rule above: each comes out *reproduced* with probability 2.5 %, and they are independent. Write `chance(m)`, the probability of at least one. From how many claims on is that more likely than not? Name the number `enough`.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 def chance(m):
     """At least one of m untrue claims 'reproduced', if they are independent."""
     return 1 - 0.975**m
@@ -1221,16 +1249,19 @@ def chance(m):
 
 enough = next(m for m in range(1, 1000) if chance(m) > 0.5)
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 draws = np.random.default_rng(0).random((4000, 40)) < 0.025
 assert abs(chance(40) - draws.any(1).mean()) < 0.03
 assert chance(enough) > 0.5 >= chance(enough - 1) and enough == 28
+print("right")
 
 # %% [markdown] tags=["exercise"]
 # **4. A row of your own.** Add a method to the bench: pull a person's images of different cameras together on unit vectors, with nothing to push them apart (`reidkit.losses.cross_camera_pull`, `normalise=True`), beside the identification loss with weight 1. Train it with `recipes.supervised` on `data`, the first seed and a quarter of the steps (`replace(BUDGET, steps=max(1, BUDGET.steps // 4))`), with the one
 # term `"pull"`. Name what comes back (a `recipes.Trained`) `pull`, and its metrics by `bench.embeddings` and `bench.measure` `pulled`.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 from reidkit.losses import cross_camera_pull
 
 quarter = replace(BUDGET, steps=max(1, BUDGET.steps // 4))
@@ -1238,7 +1269,8 @@ pull = recipes.supervised(data, seeds[0], quarter, {"pull": (1.0, partial(cross_
 pulled = bench.measure(*bench.embeddings(pull.model, data, size), data)
 print(f"ID + pull, a quarter of the steps, one seed: mAP {pulled['mAP']:.1%}, bias {pulled['bias']:.2f}")
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 logged = pull.history
 assert {"id", "pull"} <= set(logged) and len(logged) == max(1, BUDGET.steps // 4), "two terms, a quarter of the steps"
 assert np.allclose(logged.loss, logged.id + logged.pull, rtol=1e-4), "the weight is 1"
@@ -1246,12 +1278,14 @@ assert logged["pull"].between(0, 2).all(), "unit vectors are at most 2 apart"
 plain_row = recipes.supervised(data, seeds[0], replace(BUDGET, steps=1)).history
 assert np.isclose(logged.id[0], plain_row.id[0], rtol=1e-5), "another seed, data set or sampler than the bench's"
 assert pulled == bench.measure(*bench.embeddings(pull.model, data, size), data), "the metrics of another network"
+print("right")
 
 # %% [markdown] tags=["exercise"]
 # **5. Change the sampler.** The fully supervised rows meet camera quadruplets. How much of that is in the result? Train ID on the first seed with a quarter of the steps, once with plain P × K batches and once with quadruplets, the default of `recipes.supervised`. Name the sampler `plain`: a `PKSampler` over `labels(data.train)` with the bench's P and K (or all people, where there are fewer than P) and the first seed;
 # what `recipes.supervised` returns, `pk` and `quadruplets`; and their metrics `by_pk` and `by_quadruplets`.
 
-# %% jupyter={"source_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+# Solution
 quarter = replace(BUDGET, steps=max(1, BUDGET.steps // 4))
 people = labels(data.train)
 plain = PKSampler(people, p=min(P, people.max() + 1), k=K, seed=seeds[0])
@@ -1261,7 +1295,8 @@ print(
     f"ID, a quarter of the steps, one seed: mAP {by_pk['mAP']:.1%} by P × K, {by_quadruplets['mAP']:.1%} by quadruplets"
 )
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+# Check
 people_there = labels(data.train)
 batch = people_there[next(iter(plain))]
 assert isinstance(plain, PKSampler) and len(batch) == K * len(np.unique(batch)), "K images of each person"
@@ -1272,6 +1307,7 @@ for row, sampler in ((pk, plain), (quadruplets, None)):
     assert len(row.history) == max(1, BUDGET.steps // 4), "a quarter of the steps"
 assert by_pk == bench.measure(*bench.embeddings(pk.model, data, size), data), "the metrics of another network"
 assert set(by_quadruplets) == set(bench.METRICS) and by_pk != by_quadruplets, "the same network twice?"
+print("right")
 
 # %% [markdown]
 # ## In this notebook we learned

@@ -1,5 +1,6 @@
 """Tables for a notebook: ours beside the papers' numbers, and the verdicts."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from .judging import the_metric
 from .names import same, shown_as
 from .papers import one_value, reported
 
+UNBROKEN = re.compile(r"(?<=\d) ± (?=\d)|(?<=\d) \[(?=[-+\d])|(?<=\d), (?=[-+]?[\d.]+\])")  # spaces inside one number
+
 
 class Table(pd.DataFrame):
-    """A DataFrame that is shown whole, its long texts too."""
+    """A DataFrame that is shown whole, its long texts too; a mean and its spread or interval stay on one line."""
 
     @property
     def _constructor(self):  # what drop, rename_axis and the like make of it
@@ -24,7 +27,7 @@ class Table(pd.DataFrame):
 
     def _repr_html_(self) -> str:
         with _whole():
-            return super()._repr_html_()
+            return UNBROKEN.sub(lambda found: found[0].replace(" ", "&nbsp;"), super()._repr_html_())
 
 
 def _whole() -> pd.option_context:

@@ -2,9 +2,10 @@
 
     loss(features, pids, camids, *, …) -> scalar tensor      (a module only where it has state or weights)
 
-features (N, d) float, pids and camids (N,) int64. Distance, normalisation, reduction and margin are named arguments.
-Nothing is normalised silently: callers normalise where the paper does. A batch without a valid pair gives a
-differentiable 0, never NaN. Bad shapes or dtypes raise ValueError.
+features (N, d) float, pids and camids (N,) int64. Margins are named arguments, and so are distance, normalisation and
+reduction where a paper leaves them open; elsewhere the docstring says which they are. Nothing is normalised silently:
+callers normalise where the paper does. A batch without a valid pair gives a differentiable 0, never NaN. Bad shapes or
+dtypes raise ValueError.
 """
 
 from .camera_aware import (
