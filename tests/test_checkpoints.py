@@ -40,6 +40,15 @@ def test_nested_state_comes_back_as_it_was(tmp_path):
     assert back["plain"] == {1: 2, "one": (1.5, [None, True, "text"], -math.inf), "empty": {}, "long": 2**70}
 
 
+def test_a_checkpoint_is_not_weights_alone_and_says_where_they_are(tmp_path):
+    layer, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    save(tmp_path / "run", {"model": layer.state_dict()})
+    with pytest.raises(CheckpointError, match=r"not weights alone: its model's are load\(path\)\['model'\]"):
+        load_weights(tmp_path / "run", other)
+    other.load_state_dict(load(tmp_path / "run")["model"])
+    assert torch.equal(other.weight, layer.weight)
+
+
 def test_an_optimiser_comes_back(tmp_path):
     def trained():
         torch.manual_seed(0)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from reidkit.ledger import LedgerError, beside, claims, show, spread, verdicts
+from reidkit.ledger.tables import Table
 
 
 @pytest.fixture
@@ -27,6 +28,12 @@ def test_beside(results):
     assert table["bias", "ours"].tolist()[0] == "2.000 ± 0.000"
     assert set(table["bias", "market1501"]) == {"–"}
     assert table["seeds", ""].tolist() == [3, 3, 2]
+
+
+def test_a_number_and_its_spread_or_interval_stay_on_one_line():
+    html = Table({"a": ["17.1 ± 3.4"], "b": ["+3.0 [-2.1, 4.0], 1 seed"], "c": ["x [y, z] 3, 4"]})._repr_html_()
+    for text in ("17.1&nbsp;±&nbsp;3.4", "+3.0&nbsp;[-2.1,&nbsp;4.0], 1 seed", "x [y, z] 3, 4"):
+        assert f"<td>{text}</td>" in html
 
 
 def test_beside_finds_rows_under_another_name_and_another_setting(results):

@@ -264,6 +264,23 @@ def test_a_paper_that_nobody_knows_is_said(tmp_path):
     assert "'ccc'" in page.text
 
 
+def test_a_paper_with_claims_and_no_printed_numbers_has_verdicts(tmp_path, monkeypatch):
+    printed = report.ledger.reported()
+    without = printed[printed["paper"] != "ccsc"]
+
+    def reported(paper=None, **where):
+        if paper == "ccsc":
+            raise report.ledger.LedgerError("reported.csv has no paper 'ccsc'")
+        return without
+
+    monkeypatch.setattr(report.ledger, "reported", reported)
+    small.finished(tmp_path, rows=ROWS)
+    written = report.write_report(tmp_path)
+    assert (written.finished, written.unreadable) == (1, 0)
+    rows = list(csv.DictReader(written.csv.read_text(encoding="utf-8").splitlines()))
+    assert {row["paper"] for row in rows if row["kind"] == "claim"} == {"ccsc"}
+
+
 def test_verdicts_that_a_notebook_saved_count(tmp_path):
     frame = report.ledger.verdicts(report.pd.DataFrame(ROWS[:2]), report.ledger.claims("ccsc"))
     frame["statement"] = "One seed says little."

@@ -11,7 +11,8 @@ import psutil
 import pytest
 import small
 
-from reidkit import runs
+from reidkit import outcomes, report, runs
+from reidkit.__main__ import main
 from reidkit.datasets import DatasetError
 from reidkit.kernel import Progress
 from reidkit.parameters import ParameterError
@@ -70,6 +71,54 @@ def test_results_hold_the_rows_and_what_the_run_knows(finished):
     assert run["peak_memory_mib"] > 10
     assert {"commit", "dirty", "dataset_fingerprint"} <= set(run)
     assert "numpy" in results["environment"]["versions"]
+
+
+def test_what_is_printed_and_shown_keeps_its_order(tmp_path):
+    shown = """
+import sys
+from IPython.display import display
+print("above", flush=True)
+print("the first", flush=True)
+display({"text/plain": "one"}, raw=True)
+print("above the second")
+print("aside", file=sys.stderr, flush=True)
+display({"text/plain": "two"}, raw=True)
+print("half\\rwhole")"""
+    notebook = small.notebook(tmp_path / "nb" / "01_small.ipynb", small.PARAMETERS, shown, small.WORK)
+    folder = run_notebook(notebook, out=tmp_path / "runs", progress=False)
+    cell = nbformat.read(folder / notebook.name, 4).cells[-2]
+    said = [output.get("text") or output["data"]["text/plain"] for output in cell.outputs]
+    words = [text for text in said if text != "aside\n"]  # another stream, which may come a little later
+    assert words == ["above\nthe first\n", "one", "above the second\n", "two", "whole\n"]
+    assert said.count("aside\n") == 1
+
+
+def test_rows_that_failed_are_said_of_a_finished_run(tmp_path, capsys):
+    failing = small.WORK.replace(
+        '"rows": rows', '"rows": rows + [{"variant": "b", "seed": 7, "error": "OSError: full"}]'
+    )
+    notebook = small.notebook(tmp_path / "nb" / "01_small.ipynb", small.PARAMETERS, failing)
+    asked = ["run", "01", "--notebooks", str(notebook.parent), "--out", str(tmp_path / "runs"), "--quiet"]
+    for word in ("finished in", "finished before"):
+        assert main(asked) == 0
+        first, second = capsys.readouterr().out.splitlines()
+        assert word in first
+        assert second == "    1 of 7 rows failed: b, 7: OSError: full"
+    (outcome,) = [outcomes.attempt(prepare(notebook, {}, tmp_path / "runs"))]
+    assert (outcome.state, outcome.error) == ("skipped", "1 of 7 rows failed: b, 7: OSError: full")
+    assert "1 of 7 rows failed: b, 7: OSError: full" in report.write_report(tmp_path / "runs").page.read_text()
+
+
+def test_folders_of_ones_own_are_told_apart_by_name_and_have_no_dial(tmp_path, monkeypatch):
+    class Dataset:
+        fingerprint = "0" * 16
+
+    monkeypatch.setattr("reidkit.datasets.load", lambda name, root: Dataset)
+    mine, other = (prepare(TINY, {"dataset": "folder", "data_root": f"my {n}"}, tmp_path) for n in ("one", "other"))
+    assert mine.folder.name.rpartition("__")[0] == "folder__profile=demo__data_root=my-one"
+    assert (mine.record["dataset"], other.record["dataset"]) == ("folder: my one", "folder: my other")
+    assert "gap" not in mine.record["parameters"]
+    assert prepare(TINY, {"dataset": "market1501"}, tmp_path).record["dataset"] == "market1501"
 
 
 def test_the_copy_is_executed_and_the_source_untouched(finished):

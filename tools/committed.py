@@ -1,7 +1,7 @@
 """The committed numbers: what `make notebooks` keeps and `make verify` compares a fresh run with.
 
-    python tools/committed.py keep   [NN …] [--runs DIR]  finished demo runs' outputs to notebooks/, numbers to data/demo/
-    python tools/committed.py verify [NN …] [--runs DIR]  their numbers beside those of data/demo/; status 1: they differ
+    python tools/committed.py keep [NN …] [--runs DIR]    demo runs: outputs to notebooks/, numbers to data/demo/
+    python tools/committed.py verify [NN …] [--runs DIR]  demo runs beside data/demo/; status 1 where they differ
 
 data/demo/NN_name.json is the run's results.json, as far as it is numbers: rows, seconds by section, what ran where.
 
