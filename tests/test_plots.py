@@ -276,6 +276,16 @@ def test_ranked_lists_marks_right_and_wrong_twice_over():
     assert {"query", "rank 1", "rank 3", "AP 83 %"} <= set(words)
 
 
+@pytest.mark.parametrize("label", ["AP 8 %", "observatory\n2\nAP 3 %", "WWWWWWWW"])
+def test_ranked_lists_makes_room_for_its_labels(label):
+    picture = plots.ranked_lists(crops(1), crops(), [[0, 1]], [[False, True]], labels=[label])
+    (text,) = (text for text in picture.axes[0].texts if text.get_text() == label)
+    picture.draw_without_rendering()
+    extent = text.get_window_extent()
+    assert extent.x0 >= 0
+    assert extent.x1 <= picture.axes[0].images[0].get_window_extent().x0
+
+
 def test_ranked_lists_sets_models_side_by_side():
     ranks = {"baseline": [[0, 1]], "CCSC": [[2, 3]]}
     picture = plots.ranked_lists(crops(1), crops(), ranks, {"baseline": [[False, False]], "CCSC": [[True, True]]})

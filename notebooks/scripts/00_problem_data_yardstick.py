@@ -611,7 +611,7 @@ if len(gaps) > 1:
 # %%
 if ledger.is_stored("00_problem_data_yardstick"):
     long = ledger.stored("00_problem_data_yardstick")
-    print("Results " + ledger.stamp(long))
+    tell("Results " + ledger.stamp(long))
     display(ledger.spread(long, bench.METRICS), plots.dial_chart(long, ["mAP", "bias"], hue="start"))
     tell_dial(long)
 else:

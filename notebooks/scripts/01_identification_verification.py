@@ -1336,7 +1336,7 @@ def explain(verdicts):
     open_ones = ["not reproduced", "undecided", "direction only"]
     for claim in verdicts[verdicts.verdict.isin(open_ones) & (verdicts.n > 1)].itertuples():
         why = REASONS.get(claim.id, "the seeds scatter too much beside how far the rows differ")
-        print(f"{claim.id}, {claim.verdict}: {why}.")
+        tell(f"{claim.id}, {claim.verdict}: {why}.")
 
 
 explain(verdicts)
@@ -1361,7 +1361,7 @@ tell(
 STORED = "01_identification_verification"
 long = ledger.stored(STORED) if ledger.is_stored(STORED) else None
 if long is not None:
-    print("Results " + ledger.stamp(long))
+    tell("Results " + ledger.stamp(long))
     long_main = long[long.section == "tables II and III"]
     long_all = long[long.section.isin(["tables II and III", "more"])]
     display(ledger.beside(long_all, "discriminative-embedding", "market1501", ["mAP", "rank1"]))

@@ -907,7 +907,7 @@ explain(results, verdicts)
 if ledger.is_stored("02_ccsc"):
     from_store = ledger.stored("02_ccsc")
     long = derived(from_store[from_store.row.notna()])  # with the rows that come from several of its own
-    print("Results " + ledger.stamp(from_store))
+    tell("Results " + ledger.stamp(from_store))
     main = long[long.variant.isin([*ROWS, BOTH_UNIT, "baseline+CCSC, lambda 0.3"])]
     display(ledger.beside(main, "ccsc", DATASET, ["mAP", "rank1"]))
     display(ledger.spread(main, judgements))
@@ -984,7 +984,7 @@ if long is not None and {f"{name}, twice the steps" for name in LENGTH} <= set(l
             pair = ledger.paired(of_run, "baseline+CCSC" + suffix, name + suffix, "mAP")
             order = "ahead" if pair.low > 0 else "behind" if pair.high < 0 else "no order"
             told_at.append(f"{pair.text()} points after {words}, {order}")
-        print(f"CCSC against {name}: {'; '.join(told_at)}.")
+        tell(f"CCSC against {name}: {'; '.join(told_at)}.")
 
 # %%
 if long is not None:

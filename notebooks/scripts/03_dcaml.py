@@ -933,9 +933,9 @@ def explain(verdicts, results):
     open_ones = verdicts.verdict.isin(["not reproduced", "undecided", "direction only"])
     for claim in verdicts[open_ones & (verdicts.n > 1)].itertuples():
         why = (REASONS | {"dcaml-6": both}).get(claim.id, "the seeds scatter more than the rows differ")
-        print(f"{claim.id}, {claim.verdict}: {why}.")
+        tell(f"{claim.id}, {claim.verdict}: {why}.")
     if lone := list(verdicts[open_ones & (verdicts.n == 1)].id):
-        print(f"{', '.join(lone)}: one seed decides nothing.")
+        tell(f"{', '.join(lone)}: one seed decides nothing.")
     counts = verdicts.verdict.value_counts()
     tell(f"{len(verdicts)} claims: " + ", ".join(f"{counts.get(v, 0)} {v}" for v in ledger.VERDICTS) + ".")
 
@@ -954,7 +954,7 @@ explain(verdicts, everything)
 # %%
 if ledger.is_stored("03_dcaml"):
     long = ledger.stored("03_dcaml")
-    print("Results " + ledger.stamp(long))
+    tell("Results " + ledger.stamp(long))
     at_one = [name for name in ROWS | ALTERNATIVES | READINGS | LENGTHS if name in set(long.variant)]
     display(ledger.beside(long[long.variant.isin(at_one)], "dcaml", DATASET, ["mAP", "rank1"], table=5))
 else:
@@ -1000,7 +1000,7 @@ if long is not None:
 if long is not None:
     long_verdicts = ledger.verdicts(long, ledger.claims("dcaml"))
     display(ledger.show(long_verdicts))
-    print(ledger.stamp(long, "profile", "seeds"))
+    tell(ledger.stamp(long, "profile", "seeds"))
     explain(long_verdicts, long)
 
 # %% [markdown]
@@ -1060,7 +1060,7 @@ tell(
 )
 if set(LENGTHS) <= set(evidence.variant):
     twice = ledger.paired(evidence, *list(LENGTHS)[::-1], "mAP")
-    print(f"   with twice the steps, equation 11 against identities alone {twice.text()} mAP")
+    tell(f"   with twice the steps, equation 11 against identities alone {twice.text()} mAP")
 places = evidence[["gap", "start"]].drop_duplicates().sort_values(["start", "gap"], ascending=False)
 for g, start in places.itertuples(index=False):
     if (start, g) == ("stand-in", gap):

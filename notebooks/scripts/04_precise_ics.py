@@ -885,7 +885,7 @@ cosines = ", ".join(
     f"{name} term {value:+.2f}" if np.isfinite(value) else f"no {name} hinge active"
     for name, value in (("instance", by_instance), ("centroid", by_centroid))
 )
-print(f"{cosines} (1 = the same direction, 0 = nothing in common).")
+tell(f"{cosines} (1 = the same direction, 0 = nothing in common).")
 
 # %% [markdown]
 # **M6's over-fitting**, which the paper conjectures: mAP on the training people (every one known across cameras, only for this measurement) less mAP on the test people, for the rows that start from M5. A model that learns less has less to lose, so the line below the table also has the ratio of the two. In `long` the test ranks more people than
@@ -1358,11 +1358,11 @@ def explained(verdicts, rows):
         otherwise = "the difference is practically nothing, or has the other sign"
         if claim.verdict != "not reproduced":
             otherwise = "the seeds scatter too much beside how far the rows differ"
-        print(f"{claim.id}, {claim.verdict}: {why.get(claim.id, otherwise)}.")
+        tell(f"{claim.id}, {claim.verdict}: {why.get(claim.id, otherwise)}.")
 
 
 explained(verdicts, everything)
-print(f"{len(verdicts)} claims on up to {len(seeds)} seeds of {dataset}: {told(verdicts)}.")
+tell(f"{len(verdicts)} claims on up to {len(seeds)} seeds of {dataset}: {told(verdicts)}.")
 
 # %% [markdown]
 # ### The long run
@@ -1372,7 +1372,7 @@ print(f"{len(verdicts)} claims on up to {len(seeds)} seeds of {dataset}: {told(v
 # %%
 if ledger.is_stored("04_precise_ics"):
     long = ledger.stored("04_precise_ics")
-    print("Results " + ledger.stamp(long))
+    tell("Results " + ledger.stamp(long))
     names = [START, *ROWS, CONTROL, "M6", "M7", "M8", DROPPED, *OTHERS]
     display(ledger.beside(long[long.variant.isin(names)], "precise-ics", DATASET, ["mAP", "rank1"], table=2))
     display(plots.ablation_chart(long[long.variant.isin(names)], ["mAP", "bias"]))
@@ -1467,7 +1467,7 @@ if long is not None and "images" in long and long.images.notna().any():
     least, most = by_images.images.min(), by_images.images.max()
     for name in by_images.row.unique():
         change = [f"{name}, {images:g} images a camera" for images in (most, least)]
-        print(f"{name} from {least:g} to {most:g} images: {points(long, *change)} points of mAP.")
+        tell(f"{name} from {least:g} to {most:g} images: {points(long, *change)} points of mAP.")
     tell_distances(distances(by_images, ["images"]), ["images"])
 
 # %%
@@ -1475,7 +1475,7 @@ if long is not None:
     long_verdicts = ledger.verdicts(derived(long), ledger.claims("precise-ics"))
     display(ledger.show(long_verdicts))
     explained(long_verdicts, long)
-    print(f"{ledger.stamp(long)} {told(long_verdicts)}.")
+    tell(f"{ledger.stamp(long)} {told(long_verdicts)}.")
 
 
 # %% [markdown]

@@ -1135,7 +1135,7 @@ def explain(results, verdicts):
         why = why if claim.n > 2 else "too few seeds for an interval"
         together.setdefault((claim.verdict, why), []).append(claim.id)
     for (verdict, why), names in together.items():
-        print(f"{', '.join(names)}, {verdict}: {why}.")
+        tell(f"{', '.join(names)}, {verdict}: {why}.")
 
 
 explain(everything, verdicts)
@@ -1164,7 +1164,7 @@ steps_of_paper.assign(**{f"{first} − {second}": steps_of_paper[first] - steps_
 if ledger.is_stored("05_pirid"):
     long = ledger.stored("05_pirid")
     long["variant"] = long.variant.str.replace(r", gap [\d.]+$", "", regex=True)  # the column gap says it
-    print("Results " + ledger.stamp(long))
+    tell("Results " + ledger.stamp(long))
     long_tables = {f"gap {g:g}": long[long.gap == g] for g in sorted(long.gap.unique(), reverse=True)}
     shown_2 = ["not fine-tuned", *TABLE_2]
     display(
@@ -1177,7 +1177,7 @@ if ledger.is_stored("05_pirid"):
     )
     display(pd.concat({name: compare(part, QUESTIONS) for name, part in long_tables.items()}))
     for name, part in long_tables.items():
-        print(f"{name}, prototypes of PIRID: {joined_by(part)}.")
+        tell(f"{name}, prototypes of PIRID: {joined_by(part)}.")
         display(plots.ablation_chart(part[part.variant.isin(shown_2)], ["mAP", "bias"]))
 else:
     long = None
@@ -1209,9 +1209,9 @@ if long is not None:
     display(ledger.show(pd.concat([found.assign(id=f"{name}: " + found.id) for name, found in judged_long.items()])))
     for name, found in judged_long.items():
         counts = found.verdict.value_counts()
-        print(f"{name}: " + ", ".join(f"{counts.get(v, 0)} {v}" for v in ledger.VERDICTS) + ".")
+        tell(f"{name}: " + ", ".join(f"{counts.get(v, 0)} {v}" for v in ledger.VERDICTS) + ".")
         explain(long_tables[name], found)
-    print(ledger.stamp(long))
+    tell(ledger.stamp(long))
 
 
 # %% [markdown]

@@ -267,7 +267,7 @@ def family(name):
     return "full labels" if name in FULL else "labels inside cameras" if name in INTRA else "for reference"
 
 
-print(f"{len(chosen)} rows: {', '.join(chosen)}")
+tell(f"{len(chosen)} rows: {', '.join(chosen)}")
 
 # %% [markdown]
 # ## Training
@@ -526,8 +526,8 @@ if len(gains):
     harmful = [f"{name} ({100 * row['mean']:+.1f})" for name, row in gains.iterrows() if row.high < 0]
     rest = [name for name in gains.index if gains.low[name] <= 0 <= gains.high[name]]
     tell(f"Over {len(seeds)} seed(s), gains whose interval lies above 0: {', '.join(clear) or 'none'}.")
-    print(f"Losses whose interval lies below 0: {', '.join(harmful) or 'none'}.")
-    print(f"Not told apart from nothing: {', '.join(rest) or 'none'}.")
+    tell(f"Losses whose interval lies below 0: {', '.join(harmful) or 'none'}.")
+    tell(f"Not told apart from nothing: {', '.join(rest) or 'none'}.")
 
 
 # %% [markdown]
@@ -1073,7 +1073,7 @@ verdict_chart(claims)
 for column in columns:
     counts = claims[column][claims[column] != "–"].value_counts()
     if len(counts):
-        print(f"{column}: " + ", ".join(f"{counts.get(v, 0)} {v}" for v in ledger.VERDICTS) + ".")
+        tell(f"{column}: " + ", ".join(f"{counts.get(v, 0)} {v}" for v in ledger.VERDICTS) + ".")
 tested = claims[
     (claims["on this bench"] != "not testable here")
     & (claims["at home"] != "–")
@@ -1173,7 +1173,7 @@ second_stage_by_gap(everything)
 
 # %%
 if longer is not None:
-    print("Results " + ledger.stamp(longer))
+    tell("Results " + ledger.stamp(longer))
     main = longer[longer.variant == longer.method]  # its main gap, from the stand-in
     order = list(dict.fromkeys((*METHODS, *main.variant)))
     main = main.sort_values("variant", key=lambda names: names.map(order.index), kind="stable")

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
 
 from .style import (
     BLUE,
@@ -242,7 +243,7 @@ def ranked_lists(
     )
 
     ratio, apart = _ratio(query_images), 0.16
-    label_width = 0.75 if labels is not None else 0.08
+    label_width = 0.08 if labels is None else max(0.75, 0.15 + _widest(labels))
     widths = [rows.shape[1] for rows in rankings.values()]
     crops = 1 + sum(widths)
     step = 0.09  # between crops: room for two borders
@@ -282,6 +283,12 @@ def ranked_lists(
                 if gallery_camids is not None:
                     _camera_tag(axes, place, gallery_camids[row], colours)
     return picture
+
+
+def _widest(labels: Sequence[str]) -> float:
+    """The width of the longest line, in inches."""
+    lines = [line for label in labels for line in label.splitlines() if line.strip()]
+    return max((TextPath((0, 0), line).get_extents().width for line in lines), default=0) / 72
 
 
 @styled
