@@ -51,7 +51,10 @@ def integers(name: str, labels, length: int, of: str) -> np.ndarray:
     if labels.shape != (length,):
         raise ValueError(f"{name} has shape {labels.shape}, but {of} has length {length}: expected ({length},)")
     if labels.dtype.kind not in "iu":
-        raise ValueError(f"{name} must be integers, got dtype {labels.dtype}")
+        hint = ": number query's and gallery's together, by np.unique of both, return_inverse=True"
+        raise ValueError(
+            f"{name} must be integers, got dtype {labels.dtype}{hint if labels.dtype.kind in 'OSUT' else ''}"
+        )
     return labels.astype(np.int64)
 
 

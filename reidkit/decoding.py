@@ -86,10 +86,10 @@ def pixels(frame, size=(256, 128), *, cache=None, workers=None, progress=True) -
     OSError
         The cache cannot be written (a full disk, say); nothing half-written stays.
     """
-    if "path" not in frame:
-        raise ValueError(
-            f"the frame has no column 'path', only {', '.join(map(str, frame))}: give a split of a dataset"
-        )
+    columns = getattr(frame, "columns", None)
+    if columns is None or "path" not in columns:
+        there = f"it is a {type(frame).__name__}" if columns is None else f"only {', '.join(map(str, columns))}"
+        raise ValueError(f"the frame has no column 'path', {there}: give a split of a dataset")
     try:
         height, width = map(operator.index, size)
     except (TypeError, ValueError):

@@ -71,6 +71,8 @@ class ReID(nn.Module):
     def forward(self, images: Tensor) -> Output:
         _check_images(images)
         maps = self.backbone(images)  # (N, C, h, w)
+        if maps.ndim != 4:
+            raise ValueError(f"the backbone gives {tuple(maps.shape)}: expected maps (N, C, h, w), before any pooling")
         pooled = _POOLING[self.pooling](maps, (2, 3))  # (N, C)
         features = self.neck(pooled)  # (N, d)
         logits = None if self.classifier is None else self.classifier(self.dropout(features))  # (N, num_ids)

@@ -172,7 +172,9 @@ def prepare(
         raise ParameterError(f"profile {values['profile']!r} is none of {', '.join(PROFILES)}")
     dataset = values.get("dataset")
     if "gap" in parameters and dataset not in (None, "plaza"):
-        raise ParameterError(f"gap is the dial of Plaza, {dataset!r} has none: leave it out")
+        raise ParameterError(
+            f"gap is the dial of Plaza, {dataset!r} has none: leave it out (in a sweep, put it beside plaza: {{dataset: plaza, gap: 0.5}})"
+        )
     places = [name for name in ("data_root", "oxford") if name in values and (values[name] or name == "data_root")]
     for name in places:
         base = Path.cwd() if name in injected else notebook.parent

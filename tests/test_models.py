@@ -245,6 +245,13 @@ def test_wrong_images_are_refused(batch, message):
         ReID(small_resnet(8))(batch)
 
 
+def test_a_backbone_that_pools_is_refused():
+    pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    pooling.channels = 3
+    with pytest.raises(ValueError, match=r"the backbone gives \(2, 3\): expected maps"):
+        ReID(pooling)(torch.zeros(2, 3, 8, 4))
+
+
 def test_too_small_images_are_refused():
     backbone = models.alexnet(fc=False)
     with pytest.raises(ValueError, match=r"62x200 are too small.*63"):
