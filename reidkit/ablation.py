@@ -161,8 +161,14 @@ def _in_workers(
                 busy = {executor for _, executor in running.values()}
                 executor = next((e for e in slots if e not in busy), None) or _executor()
                 slots[executor] = time.monotonic()
-                name, seed = waiting.pop()
-                running[executor.submit(_run, variants[name], seed)] = (name, seed), executor
+                name, seed = waiting[-1]
+                try:
+                    future = executor.submit(_run, variants[name], seed)
+                except TerminatedWorkerError:  # it died while it waited, in the moment in which `_executor` looked
+                    del slots[executor]
+                    executor.shutdown(kill_workers=True)
+                    continue
+                running[future] = waiting.pop(), executor
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 row, executor = running.pop(future)

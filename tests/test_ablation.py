@@ -138,6 +138,21 @@ def test_workers_wait_for_the_next_call_in_the_same_circumstances(monkeypatch):
     assert last not in pids()
 
 
+def test_a_worker_that_dies_as_it_is_taken_loses_no_row(monkeypatch):
+    def who(seed):
+        return {"pid": os.getpid()}
+
+    (killed,) = ablate({"who": who}, [0], workers=1, progress=False).pid
+    executor, _ = ablation._idle.popitem()
+    psutil.Process(int(killed)).kill()
+    until(lambda: executor._flags.broken is not None)
+    taken, another = [executor], ablation._executor
+    monkeypatch.setattr(ablation, "_executor", lambda: taken.pop() if taken else another())
+    frame = ablate({"who": who}, [0, 1], workers=1, progress=False)
+    assert frame.error.isna().all()
+    assert killed not in set(frame.pid)
+
+
 def test_a_worker_that_waits_has_no_old_code(tmp_path, monkeypatch):
     module = tmp_path / "edited.py"
     module.write_text("value = 1\n")
