@@ -173,7 +173,8 @@ def prepare(
     dataset = values.get("dataset")
     if "gap" in parameters and dataset not in (None, "plaza"):
         raise ParameterError(
-            f"gap is the dial of Plaza, {dataset!r} has none: leave it out (in a sweep, put it beside plaza: {{dataset: plaza, gap: 0.5}})"
+            f"gap is the dial of Plaza, {dataset!r} has none: leave it out "
+            "(in a sweep, give it to plaza alone: {dataset: plaza, gap: 0.5})"
         )
     places = [name for name in ("data_root", "oxford") if name in values and (values[name] or name == "data_root")]
     for name in places:

@@ -177,3 +177,20 @@ def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"cannot write .*c.safetensors: I/O error: No space left"):
         save(tmp_path / "c.safetensors", {"step": 3})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "FORMAT", "reidkit-0")
+        save(tmp_path / "old", {"step": 1})
+    with pytest.raises(CheckpointError, match="old is not a checkpoint of this version"):
+        load(tmp_path / "old")
+
+
+def test_folders_are_made_on_the_way(tmp_path):
+    save(tmp_path / "a" / "b" / "c", {"step": 1})
+    assert load(tmp_path / "a" / "b" / "c") == {"step": 1}
+
+
+def test_as_many_differences_as_may_be_shown_are_shown_alone():
+    assert differences({"a": 1, "b": 2}, {"a": 0, "b": 0}, most=2) == ["  a: 1 / 0", "  b: 2 / 0"]

@@ -122,6 +122,8 @@ def test_a_size_that_is_none(frame, size):
 def test_a_frame_without_paths(frame):
     with pytest.raises(ValueError, match="no column 'path', only file, pid"):
         pixels(frame.rename(columns={"path": "file"}).assign(pid=1)[["file", "pid"]], SIZE)
+    with pytest.raises(ValueError, match="no column 'path', it is a list: give a split"):
+        pixels(list(frame["path"]), SIZE)
 
 
 BAD = {

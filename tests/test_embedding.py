@@ -267,3 +267,15 @@ def test_bad_features_are_refused():
             function(np.ones(12))
     with pytest.raises(ValueError, match="4 features, 3 pids and 4 camids"):
         silhouettes(np.ones((4, 3)), [0] * 3, [0] * 4)
+
+
+def test_embed_takes_batches_of_the_size_asked_for(model, images):
+    sizes = []
+    model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    embed(model, images, batch_size=3)
+    assert sizes == [3, 3, 1]
+
+
+def test_no_component_is_none_too_few():
+    with pytest.raises(ValueError, match="dim is 0"):
+        pca(np.eye(3), 0)

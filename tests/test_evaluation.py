@@ -527,3 +527,55 @@ def test_ranked_takes_equal_distances_in_gallery_order(device):
     indices, relevant = ranked(np.ones((1, 3), np.float32), gallery, *labels, k=60, device=device)
     assert indices.tolist() == [[*range(2, 50)] + [-1] * 12]
     assert relevant.tolist() == [[False] * 47 + [True] + [False] * 12]
+
+
+def test_the_device_decides_whose_code_measures(monkeypatch):
+    used = []
+    for kernel in (_ranking, _ranking_torch):
+        blocks = kernel.blocks
+        monkeypatch.setattr(
+            kernel, "blocks", lambda *x, kernel=kernel, blocks=blocks: used.append(kernel) or blocks(*x)
+        )
+    evaluate(**GOOD)
+    evaluate(**GOOD, device=TORCH)
+    evaluate(**GOOD | {name: torch.tensor(GOOD[name]) for name in ("query", "gallery")}, device=TORCH)
+    assert used == [_ranking, _ranking_torch, _ranking_torch]
+
+
+@pytest.mark.parametrize("device", [None, TORCH])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_equal_features_tie_however_a_product_rounds_its_columns(device, metric, monkeypatch):
+    """On some processors all columns round alike, on others not: here none do."""
+
+    def rounding(product):
+        def between(*args, out=None, **options):
+            found = product(*args, out=out, **options)
+            for column in range(found.shape[1]):
+                found[:, column] += 1e-4 * column
+            return found
+
+        return between
+
+    monkeypatch.setattr(_ranking.Plan, "between", rounding(_ranking.Plan.between))
+    monkeypatch.setattr(torch, "mm", rounding(torch.mm))
+    point = np.array([3.0, 4.0], np.float32)
+    labels = np.arange(5), np.arange(50) % 5, np.zeros(5, int), np.ones(50, int)
+    for ties in ("pessimistic", "optimistic"):
+        found = evaluate(
+            np.tile(point, (5, 1)), np.tile(point, (50, 1)), *labels, metric=metric, ties=ties, device=device
+        )
+        assert found.cmc[0] == (ties == "optimistic")
+
+
+def test_camera_bias_of_a_query_whose_camera_the_gallery_lacks():
+    # Both queries see a stranger of camera 0 first: 1 of 2 from the own camera, as is 1 of all 4 strangers.
+    labels = [7, 7], [1, 2, 7], [0, 5], [0, 1, 1]
+    assert camera_bias(np.zeros((2, 1)), np.array([[1.0], [2], [3]]), *labels, k=1, metric="euclidean") == 2
+
+
+def test_what_is_returned_and_summed_up_unless_asked():
+    query, gallery, *labels = instance(7, 10, 60, 4, 4, 3, ties=False)
+    result = evaluate(query, gallery, *labels)
+    assert list(result.summary()) == ["mAP", "rank1", "rank5", "rank10", "mINP"]
+    assert result.summary()["rank5"] == result.cmc[4]
+    assert ranked(query, gallery, *labels).indices.shape == (10, 10)

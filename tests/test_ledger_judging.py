@@ -243,3 +243,17 @@ def test_what_three_and_five_seeds_can_see():
 def test_a_level_is_a_share(level):
     with pytest.raises(LedgerError, match=r"level is .*: expected the share"):
         judge([0.1, 0.11, 0.12], level=level)
+
+
+def test_an_interval_is_in_points_of_percent_unless_asked():
+    pair = paired(results(new=[0.51, 0.42, 0.66], old=[0.50, 0.40, 0.60]), "new", "old", "mAP")
+    assert pair.interval() == "[-3.6, +9.6]"
+
+
+def test_the_level_of_verdicts_is_that_of_their_intervals():
+    frame = results(new=[0.51, 0.42, 0.66], old=[0.50, 0.40, 0.60])
+    said = verdicts(frame, claim(), level=0.5).iloc[0]
+    pair = paired(frame, "new", "old", "mAP", level=0.5)
+    assert (said["low"], said["high"]) == (pair.low, pair.high)
+    assert said["verdict"] == "reproduced"
+    assert said["low"] > verdicts(frame, claim()).iloc[0]["low"]

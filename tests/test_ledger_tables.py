@@ -119,3 +119,15 @@ def test_spread_is_mean_and_deviation_as_text():
     assert spread(frame, ["train_mAP", "bias"]).loc["a"].tolist() == ["60.0 ± 14.1", "–", 2]
     with pytest.raises(LedgerError, match="mINP"):
         spread(frame, "mINP")
+
+
+def test_no_claim_is_an_empty_table(results):
+    said = show(verdicts(results, claims("ccsc").iloc[:0]))
+    assert len(said) == 0
+    assert list(said) == list(show(verdicts(results, claims("ccsc"))))
+
+
+def test_words_among_the_values_are_no_values(results):
+    results["note"] = ["0.5", "lost"] + ["0.7"] * 7
+    ours = beside(results, "ccsc", "market1501", "note")["note", "ours"]
+    assert ours.tolist() == ["0.633 ± 0.115", "0.700 ± 0.000", "0.700 ± 0.000"]

@@ -311,3 +311,8 @@ def test_order_of_magnitude_refuses_what_has_none():
             order_of_magnitude(loss)
     with pytest.raises(ValueError, match="reading is 'exponent'"):
         order_of_magnitude(6.6, reading="exponent")
+
+
+def test_dynamic_weight_takes_any_order_of_magnitude():
+    assert DynamicWeight(order_of_magnitude(0.5), 10)(5) == pytest.approx(0.05)
+    assert DynamicWeight(0.0, 10)(10) == 0

@@ -252,3 +252,29 @@ def test_logits_must_fit_the_memory():
         camera_cross_entropy(torch.zeros(2, 5), torch.tensor([0, 3]), torch.tensor([0, 1]), MEMORY_CAMIDS)
     with pytest.raises(ValueError, match=r"logits are torch\.int64"):
         camera_cross_entropy(torch.zeros(2, 6).long(), torch.tensor([0, 3]), torch.tensor([0, 1]), MEMORY_CAMIDS)
+
+
+@pytest.mark.parametrize(
+    ("ids", "camids", "memory_camids", "words"),
+    [
+        ([0, 3], [1, 1], MEMORY_CAMIDS, "image 0 is of camera 1 but its identity, row 0"),  # else a loss of infinity
+        ([0, 6], [0, 0], MEMORY_CAMIDS, "ids run from 0 to 6"),
+        ([0, 1], [0], MEMORY_CAMIDS, "2 ids and 1 camids"),
+        ([0, 3], [0, 1], MEMORY_CAMIDS.int(), "memory_camids are torch.int32"),
+    ],
+)
+def test_logits_of_the_wrong_camera_are_refused(ids, camids, memory_camids, words):
+    with pytest.raises(ValueError, match=words):
+        camera_cross_entropy(torch.zeros(2, 6), torch.tensor(ids), torch.tensor(camids), memory_camids)
+
+
+def test_an_empty_batch_has_no_hinges():
+    none = torch.empty(0, dtype=torch.int64)
+    memory, camids = torch.ones(2, 3), torch.tensor([0, 1])
+    assert quintuplet_hinges(torch.empty(0, 4), torch.empty(0, 3), none, none, memory, camids).shape == (2, 0)
+
+
+def test_a_memory_of_whole_numbers_is_refused():
+    ids, camids, features, _, memory = given("all cameras")
+    with pytest.raises(ValueError, match=r"memory is torch\.int64"):
+        camera_softmax(features, ids, camids, memory.long(), MEMORY_CAMIDS, temperature=0.1)

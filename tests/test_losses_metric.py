@@ -180,3 +180,10 @@ def test_triplet_refuses_what_does_not_fit(camids):
     features, pids = batch()
     with pytest.raises(ValueError, match="camids"):
         batch_hard_triplet(features, pids, camids)
+
+
+def test_center_update_of_a_batch_without_the_last_identities():
+    center = CenterLoss(4, 1).requires_grad_(False)
+    center.update(torch.tensor([[2.0], [4.0], [6.0]]), torch.tensor([0, 0, 1]))
+    # centre 0: 1/2 (2 + 4) / (1 + 2) = 1; centre 1: 1/2 6 / (1 + 1) = 1.5; the others are not seen
+    assert center.centers.tolist() == [[1.0], [1.5], [0.0], [0.0]]

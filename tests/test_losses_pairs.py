@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reidkit.losses.pairs import EPS, euclidean, hardest, having, only
+from reidkit.losses.pairs import EPS, cosines, euclidean, hardest, having, only
 
 
 def plain(anchors, others, near, far):
@@ -135,3 +135,13 @@ def test_euclidean_gradcheck():
     features, others, *_ = batch(n=5, d=3, m=4)
     assert torch.autograd.gradcheck(euclidean, (features.detach().double().requires_grad_(), others.detach().double()))
     assert torch.autograd.gradcheck(euclidean, (others.detach().double(), features.detach().double().requires_grad_()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_zero_vector_has_a_cosine_of_zero_and_no_gradient(dtype):
+    features = torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=dtype, requires_grad=True)
+    found = cosines(features, torch.tensor([0, 1]), torch.tensor([1, 1]))
+    found.sum().backward()
+    assert found[0] == 0
+    assert found[1].item() == pytest.approx(1, abs=0.01)
+    assert torch.isfinite(features.grad).all()

@@ -153,3 +153,16 @@ def test_no_pair_is_a_differentiable_zero(n):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_dropout_on_the_features_does_not_touch_the_difference():
+    module = Verification(1, dropout=0.5, dropout_on="features")
+    with torch.no_grad():
+        module.classifier.weight.fill_(1)
+        module.classifier.bias.fill_(0)
+    ones = torch.ones(64, 1)  # each becomes 0 or 2
+    assert set(module(ones, ones).flatten().tolist()) == {0.0, 4.0}
+
+
+def test_the_dropout_of_the_released_code_is_the_default():
+    assert Verification(3).dropout.p == 0.9

@@ -164,3 +164,11 @@ def test_bad_input_is_refused_and_nothing_is_written(features, ids, words):
         with pytest.raises(ValueError, match=words):
             call(features, ids)
     assert bank.memory.eq(0).all()
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 1)])
+def test_features_that_are_no_matrix_are_refused(shape):
+    bank = MemoryBank(2, 3, rate=0.5)
+    for call in (bank.update, bank.fill):
+        with pytest.raises(ValueError, match="expected floating"):
+            call(torch.zeros(shape), torch.zeros(shape[0], dtype=torch.int64))

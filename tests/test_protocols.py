@@ -270,3 +270,25 @@ def test_integer_features_are_not_computed_in_their_own_bits(metric):
     of_integers = oxford5k(query, gallery, relevant, junk, metric=metric)
     of_floats = oxford5k(query.astype(np.float32), gallery.astype(np.float32), relevant, junk, metric=metric)
     assert of_integers.mAP == of_floats.mAP
+
+
+def test_options_reach_the_measurement():
+    features = np.array([[1.0, 0.0], [0.0, 5.0], [0.4, 0.6], [3.6, 3.5]])  # near in length, and the other in direction
+    pids, camids = [1, 2, 1, 2], [0, 0, 1, 1]
+    for found in (multi_shot, lambda *x, **how: single_shot(*x, trials=1, **how)[0]):
+        assert found(features, pids, camids, metric="euclidean").cmc[0] == 1
+        assert found(features, pids, camids, metric="cosine").cmc[0] == 0
+        same = np.ones((4, 2))
+        assert found(same, pids, camids, ties="optimistic").mAP == 1
+        assert found(same, pids, camids, ties="pessimistic").cmc[0] == 0
+        assert len(found(features, pids, camids, max_rank=3).cmc) == 3
+
+
+def test_oxford5k_ties_are_an_option():
+    same, relevant = np.ones((2, 3)), np.array([[True, False], [False, True]])
+    assert oxford5k(same, same, relevant, ~(relevant | True), ties="optimistic").mAP == 1
+    assert oxford5k(same, same, relevant, ~(relevant | True)).mAP == 0.25
+
+
+def test_ten_random_galleries_unless_asked():
+    assert len(single_shot(*two_views())) == 10

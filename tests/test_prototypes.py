@@ -340,3 +340,13 @@ def test_prototypes_refuse(change, message):
     given = {"centroids": np.eye(4), "camids": np.arange(4), "eps": 0.6} | change
     with pytest.raises(ValueError, match=message):
         prototypes(given.pop("centroids"), given.pop("camids"), **given)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_centroid_of_zeros_has_a_finite_cosine_distance():
+    found = prototype_distances(np.array([[0.0, 0.0], [3.0, 4.0]]), [0, 1], metric="cosine")
+    assert np.isfinite(found).all()
+
+
+def test_a_point_is_its_own_nearest_whatever_its_duplicates_are():
+    assert nearest(np.zeros((3, 3)), 1).tolist() == [[0, 1], [1, 0], [2, 0]]

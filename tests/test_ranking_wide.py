@@ -58,3 +58,14 @@ def test_too_many_repeats_are_left_to_whole_rows(small_tiles, monkeypatch):
     monkeypatch.setattr(_ranking_wide, "count", lambda *x: found.append(whole(*x)))
     np.testing.assert_allclose(evaluate(query, gallery, *labels).ap, expected, atol=1e-12)
     assert found == [None]
+
+
+@pytest.mark.parametrize("junk", [True, False])  # with junk among it the gallery is copied, without it read in place
+def test_wide_features_are_read_in_pieces_of_a_tile(small_tiles, monkeypatch, junk):
+    query, gallery, *labels = instance(3, 12, 80, 5, 4, 3, ties=False)
+    if not junk:
+        labels[1] = np.maximum(labels[1], 0)
+    for name in ("TILE_BYTES", "VIEW_BYTES"):
+        monkeypatch.setattr(_ranking_wide, name, 3 * 5 * 8)  # three images
+    lists = plain([[distance(q, g, "euclidean") for g in gallery] for q in query], *labels)
+    check(evaluate(query, gallery, *labels, metric="euclidean"), lists)

@@ -318,3 +318,35 @@ def test_a_page_of_another_ending_is_refused(tmp_path, capsys):
         assert main(["report", "--runs", str(tmp_path), "--out", str(page)]) == 2
         assert f"the page {page} must be a file that ends in .html" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_groups_come_from_the_profile_that_means_most(tmp_path):
+    for profile in ("demo", "paper", "smoke", "long"):
+        small.finished(tmp_path, rows=ROWS, profile=profile)
+    found = [group.record["profile"] for group in report.gather(tmp_path).groups]
+    assert found == ["paper", "long", "demo", "smoke"]
+
+
+def test_the_order_of_parameters_parts_no_runs(tmp_path):
+    small.finished(tmp_path, rows=ROWS[:2], seeds=[0])
+    other = small.finished(tmp_path, rows=ROWS[2:4], seeds=[1]) / "results.json"
+    results = json.loads(other.read_text())
+    results["run"]["parameters"] = dict(reversed(results["run"]["parameters"].items()))
+    other.write_text(json.dumps(results))
+    assert len(report.gather(tmp_path).groups) == 1
+
+
+def test_what_is_no_finished_run_is_passed_over(tmp_path):
+    small.finished(tmp_path, rows=ROWS)
+    running = small.finished(tmp_path, rows=ROWS, gap=0.5)
+    running.rename(running.with_name(f".{running.name}.x.part"))  # saved its results, is not renamed yet
+    (tmp_path / "02_ccsc" / "notes").mkdir()
+    (tmp_path / "02_ccsc" / "notes.txt").write_text("mine")
+    found = report.gather(tmp_path)
+    assert (len(found.finished), found.failed, found.unreadable, len(found.running)) == (1, [], [], 1)
+
+
+def test_sections_are_seconds(tmp_path):
+    odd = small.finished(tmp_path, rows=ROWS) / "results.json"
+    odd.write_text(json.dumps(json.loads(odd.read_text()) | {"sections": {"A": "long"}}))
+    assert report.gather(tmp_path).unreadable == [(odd.parent, "TypeError: sections, A is str")]

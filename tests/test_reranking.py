@@ -261,3 +261,31 @@ def test_only_slices_of_rows():
     for wrong in (0, slice(0, 4, 2), (slice(None), 0)):
         with pytest.raises(TypeError, match="slices of rows"):
             rows[wrong]
+
+
+@pytest.mark.parametrize("queries", [1, 7, 40])
+def test_a_collapsed_model_has_one_order_on_every_device(queries):
+    corners = np.ones((60, 4), np.float32)
+    corners[50:] = 0
+    images = reranking.Images.of(corners[:queries], corners[queries:], "euclidean")
+    near, _, _ = reranking.search(images, 3, progress=False)
+    np.testing.assert_array_equal(near, _ranking_torch.search(images, 3, "cpu", progress=False)[0])
+
+
+def test_short_features_are_no_obstacle_to_euclidean_distances():
+    query, gallery, *_ = features(16)
+    gallery[3] *= 1e-24  # no direction is left in float32
+    assert np.isfinite(rerank(query, gallery, metric="euclidean")).all()
+    with pytest.raises(ValueError, match="gallery row 3 is too small"):
+        rerank(query, gallery)
+
+
+@pytest.mark.parametrize("power", [2, 4])
+def test_a_device_looks_for_the_neighbours_and_changes_nothing(monkeypatch, power):
+    query, gallery, *_ = features(17)
+    search, used = _ranking_torch.search, []
+    monkeypatch.setattr(_ranking_torch, "search", lambda *x: used.append(x[2]) or search(*x))
+    expected = rerank(query, gallery, power=power)
+    assert used == []
+    np.testing.assert_allclose(rerank(query, gallery, power=power, device="cpu:0"), expected, atol=1e-6)
+    assert used == ["cpu:0"]

@@ -2,6 +2,8 @@ import io
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,7 +16,7 @@ import small
 from reidkit import outcomes, report, runs
 from reidkit.__main__ import main
 from reidkit.datasets import DatasetError
-from reidkit.kernel import Progress
+from reidkit.kernel import KernelWatch, Progress, end_kernel
 from reidkit.parameters import ParameterError
 from reidkit.runs import RunError, find_notebook, prepare, run_notebook
 
@@ -372,3 +374,35 @@ def test_progress_on_a_terminal_shows_section_and_last_line(monkeypatch):
 def test_no_kernel_is_left(finished):
     kernels = [p for p in psutil.Process().children(recursive=True) if "ipykernel_launcher" in " ".join(p.cmdline())]
     assert kernels == []
+
+
+def test_only_the_process_that_a_note_tells_of_is_ended(tmp_path):
+    note = tmp_path / "note"
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    try:
+        created = psutil.Process(sleeper.pid).create_time()
+        note.write_text(json.dumps({"pid": sleeper.pid, "created": created - 60}))  # another one had its number before
+        end_kernel(note)
+        with pytest.raises(subprocess.TimeoutExpired):
+            sleeper.wait(0.5)
+        note.write_text(json.dumps({"pid": sleeper.pid, "created": created}))
+        end_kernel(note)
+        assert sleeper.wait(10) == -signal.SIGKILL
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    end_kernel(note)  # nobody has this number any more
+    end_kernel(tmp_path / "no note")
+
+
+def test_memory_is_that_of_a_kernel(tmp_path):
+    with KernelWatch(io.StringIO(), tmp_path / "note") as watch:
+        time.sleep(0.5)  # no kernel yet
+    assert watch.peak_memory_mib == 0
+
+
+def test_a_bar_may_tick_before_the_first_cell(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with Progress("03_x", nbformat.v4.new_notebook(), io.StringIO()) as progress:
+        progress.tick()

@@ -165,3 +165,12 @@ def test_samplers_import_nothing_of_ours():
     code = "import sys, reidkit.samplers; print(*sorted(m for m in sys.modules if m.startswith('reidkit.')))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert found == ["reidkit.samplers"]
+
+
+def test_the_first_epoch_comes_without_being_asked_for():
+    sampler = ShuffleSampler(10, batch_size=3)
+    np.testing.assert_array_equal(list(sampler), sampler.epoch(0))
+
+
+def test_rows_of_a_shuffle_belong_to_nobody():
+    assert ShuffleSampler(10, batch_size=4).group == 1  # so that any number of processes up to 4 can share a batch

@@ -550,3 +550,33 @@ def test_with_the_kits_batches_sampler_and_model(tmp_path):
     unbroken, expected = run()
     assert frame.equals(expected)
     assert same_state(model, unbroken)
+
+
+@pytest.mark.parametrize(("precision", "warned"), [("bf16", True), ("no", False)])
+def test_only_bf16_is_warned_about(monkeypatch, precision, warned):
+    monkeypatch.setattr("reidkit.training._emulates_bf16", lambda: True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(Net(), identify, Stub(), steps=1, precision=precision, device="cpu", progress=False)
+    assert any("only emulates bf16" in str(one.message) for one in caught) == warned
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_schedule_is_asked_for_the_steps_of_the_run_alone(steps):
+    factors = [1 / (step + 1) for step in range(steps)]
+    history = fit(Net(), identify, Stub(), steps=steps, lr=1.0, schedule=factors.__getitem__, progress=False)
+    assert history.frame["lr"].tolist() == factors
+
+
+def test_no_checkpoint_before_it_is_due(tmp_path):
+    path, there = tmp_path / "run", []
+    options = {"checkpoint": path, "checkpoint_every": 5, "before_epoch": lambda epoch: None}
+    fit(Net(), identify, Stub(2), steps=7, after_step=lambda *_: there.append(path.exists()), progress=False, **options)
+    assert there == [False] * 6 + [True]  # due after step 5, written at the end of its epoch
+
+
+def test_a_checkpoint_written_is_not_due_again(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr("reidkit.checkpoints.save", lambda path, state: saved.append(state["run"]["step"]))
+    fit(Net(), identify, Stub(2), steps=9, checkpoint=tmp_path / "run", checkpoint_every=3, progress=False)
+    assert saved == [3, 6, 9]
